@@ -1,0 +1,254 @@
+"""The bundle: a folder with a strict, versioned `bundle.json`. The one contract between export and runtimes.
+
+Reading is defensive: an unknown schema, unknown or missing fields, wrong types, paths that leave the folder, links, wrong
+sizes and wrong hashes are all IntegrityError. Writing is atomic: `bundle.json` comes last (temporary name, fsync,
+rename), so a folder without it is an unfinished export. This module knows no engine, no model and no device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pam_edge.config import Variant
+from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 4 << 20
+
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
+Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every record in bundle.json: immutable, every field checked, none unknown."""
+
+
+class FileRef(_Strict):
+    """One file of the bundle, relative to its folder."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=128)]
+    bytes: Annotated[int, Meta(ge=0)]
+    sha256: Sha256
+
+
+class TensorSpec(_Strict):
+    """A named tensor at a graph's border; axes are fixed extents or names of free ones."""
+
+    name: Name
+    dtype: Dtype
+    axes: Annotated[tuple[Axis, ...], Meta(max_length=8)]
+
+
+class Graph(_Strict):
+    """One graph: the file its engine opens first, then any files of weights beside it."""
+
+    name: Name
+    files: Annotated[tuple[FileRef, ...], Meta(min_length=1)]
+    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name. Raises IntegrityError where the graph has none."""
+        for spec in self.inputs:
+            if spec.name == name:
+                return spec
+        raise IntegrityError(f"graph {self.name} has no input {name!r}; the bundle does not fit this version")
+
+
+class Embedding(_Strict):
+    """The token embedding [vocabulary, hidden], row-major, stored once: the decoder's tied head reads the same file."""
+
+    file: FileRef
+    dtype: Literal["float32", "float16"]
+    shape: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+
+
+class Prompts(_Strict):
+    """Text around the visual tokens, and one question per task and language (`{history}` is a slot)."""
+
+    before: str
+    after: str  # holds `{task}`
+    tasks: dict[Literal["en", "zh"], dict[Name, str]]
+
+
+class Weights(_Strict):
+    """Where the numbers came from, so that nothing passes for what it is not."""
+
+    kind: Literal["trained", "random"]
+    source: str  # a folder's name or random:VARIANT, never a full path
+
+
+class Check(_Strict):
+    """One line of the verification table; `worst` and `limit` are in the unit of `measure`."""
+
+    graph: Name
+    measure: str
+    worst: float
+    limit: float
+    ok: bool
+
+
+class Verification(_Strict):
+    """What the bundle's own runtime gave against PyTorch's golden outputs, and where."""
+
+    runtime: str
+    host: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True where every check holds."""
+        return all(check.ok for check in self.checks)
+
+
+class Manifest(_Strict):
+    """bundle.json, schema 1."""
+
+    schema: Literal[1]
+    variant: Variant
+    weights: Weights
+    target: Name
+    runtime: Name
+    scheme: Name
+    graphs: Annotated[tuple[Graph, ...], Meta(min_length=1)]
+    embedding: Embedding
+    tokenizer: FileRef
+    prompts: Prompts
+    stop_ids: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)]
+    tools: dict[str, str]
+    golden: FileRef
+    verification: Verification | None
+
+    def files(self) -> dict[str, FileRef]:
+        """Every file the bundle consists of, by path (files shared between graphs once)."""
+        refs = [ref for graph in self.graphs for ref in graph.files]
+        refs += [self.embedding.file, self.tokenizer, self.golden]
+        found: dict[str, FileRef] = {}
+        for ref in refs:
+            if found.setdefault(ref.path, ref) != ref:
+                raise IntegrityError(f"{MANIFEST} describes {ref.path!r} in two different ways")
+        return found
+
+
+class Bundle:
+    """An opened bundle: its manifest, and paths that are known to lie inside its folder."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, *, check: bool = True) -> Bundle:
+        """Read and check a bundle.
+
+        `check` compares every file's sha256 (about 1 GB/s); sizes, paths and the schema are always checked.
+        Raises UsageError where there is no such folder, IntegrityError for anything wrong inside it.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UsageError(f"no bundle at {folder}: make one with `pam-edge export --target cpu -o {folder}`")
+        manifest = read_manifest(folder / MANIFEST)
+        bundle = cls(folder, manifest)
+        files = manifest.files()
+        for ref in files.values():
+            bundle._check_place(ref)
+        if check:
+            with ThreadPoolExecutor() as pool:
+                for _ in pool.map(bundle._check_hash, files.values()):
+                    pass
+        return bundle
+
+    def path(self, ref: FileRef) -> Path:
+        """Where a file of the bundle lies."""
+        return self.folder / ref.path
+
+    def graph(self, name: str) -> Graph:
+        """The graph of that name. Raises UsageError listing what the bundle holds."""
+        for graph in self.manifest.graphs:
+            if graph.name == name:
+                return graph
+        held = ", ".join(graph.name for graph in self.manifest.graphs)
+        raise UsageError(f"this bundle has no graph {name!r}; it holds {held}")
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of everything the manifest names, in bytes."""
+        return sum(ref.bytes for ref in self.manifest.files().values())
+
+    def _check_place(self, ref: FileRef) -> None:
+        name = Path(ref.path)
+        if name.is_absolute() or len(name.parts) != 1 or name.parts[0] in ("..", ".") or "\\" in ref.path:
+            raise IntegrityError(f"{MANIFEST} names {ref.path!r}, which is not a plain file of the bundle's folder")
+        path = self.folder / name
+        if path.is_symlink() or not path.is_file():
+            what = "a link" if path.is_symlink() else "missing"
+            raise IntegrityError(f"{path} is {what}; copy or export the bundle again")
+        size = path.stat().st_size
+        if size != ref.bytes:
+            raise IntegrityError(
+                f"{path} has {size} bytes where {MANIFEST} says {ref.bytes}; copy or export the bundle again"
+            )
+
+    def _check_hash(self, ref: FileRef) -> None:
+        if sha256_of(self.path(ref)) != ref.sha256:
+            raise IntegrityError(f"{self.path(ref)} is damaged (sha256 differs); copy or export the bundle again")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Parse and check bundle.json. Raises IntegrityError that says what is wrong."""
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(f"{path.parent} has no {MANIFEST}: not a bundle, or an unfinished export (run export again)")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise IntegrityError(f"{path} is over {MAX_MANIFEST_BYTES >> 20} MiB; refusing to read it")
+    raw = path.read_bytes()
+    try:
+        schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get("schema")
+        if schema is None or bytes(schema) != str(SCHEMA).encode():
+            found = "none" if schema is None else bytes(schema)[:20].decode(errors="replace")
+            raise IntegrityError(
+                f"{path} has schema {found}; this version reads schema {SCHEMA}: "
+                "use the pam-edge that wrote it, or export again"
+            )
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise IntegrityError(f"{path} is not a valid manifest: {e}") from e
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write bundle.json last and atomically: the step that makes a folder a bundle."""
+    path, temporary = folder / MANIFEST, folder / (MANIFEST + ".tmp")
+    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    try:
+        with temporary.open("wb") as f:
+            f.write(raw)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except OSError as e:
+        raise EnvironmentProblem(f"cannot write {path}: {e.strerror}; free some space or choose another -o") from e
+    return path
+
+
+def file_ref(path: Path) -> FileRef:
+    """Describe a finished file: its name, size and sha256."""
+    return FileRef(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

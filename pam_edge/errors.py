@@ -1,0 +1,57 @@
+"""Every error pam-edge raises on purpose, and the exit code each one means.
+
+    PamEdgeError                    1
+    ├── UsageError                  2   the call makes no sense as given (bad value, unknown name, empty prompt)
+    ├── EnvironmentProblem          3   this machine lacks something (a package, a permission, an engine)
+    ├── QualityError                4   numbers are off: verification or an accuracy gate failed
+    ├── DeviceError                 5   a remote device failed or went away
+    ├── IntegrityError              6   a file is damaged, hostile, incomplete, or of an unknown schema
+    └── WontFitError                7   not enough memory, disk or cache for what was asked
+
+A message says what is wrong, where, and what to do about it. `cli.py` prints it to stderr and exits with
+`exit_code`; anything else that escapes is a bug (exit code 1).
+"""
+
+from __future__ import annotations
+
+
+class PamEdgeError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PamEdgeError, ValueError):
+    """The call makes no sense as given: fix the arguments."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(PamEdgeError):
+    """This machine lacks something: a package, a permission, an engine."""
+
+    exit_code = 3
+
+
+class QualityError(PamEdgeError):
+    """Numbers are off: verification or an accuracy gate failed."""
+
+    exit_code = 4
+
+
+class DeviceError(PamEdgeError):
+    """A remote device failed or went away."""
+
+    exit_code = 5
+
+
+class IntegrityError(PamEdgeError):
+    """A file is damaged, hostile, incomplete, or of an unknown schema."""
+
+    exit_code = 6
+
+
+class WontFitError(PamEdgeError):
+    """Not enough memory, disk or cache for what was asked."""
+
+    exit_code = 7

@@ -1,0 +1,91 @@
+"""Engines behind two small interfaces: `Session` for stateless graphs, `Decoder` for the language model.
+
+One engine a file; the engine's package is imported there and nowhere else. A bundle names its runtime, `open_session`
+and `open_decoder` pick the file. Nothing here knows images, prompts or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pam_edge.bundle import Bundle
+from pam_edge.errors import EnvironmentProblem
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+
+class Session(Protocol):
+    """A stateless graph, ready to run."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Named inputs to named outputs, shapes and dtypes as in the bundle's TensorSpecs."""
+        ...
+
+
+class Decoder(Protocol):
+    """The language model with a cache it owns: `rows` sequences that grow side by side.
+
+    Every method that returns logits returns [rows, vocabulary] float32 for each row's last position.
+    """
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Positions held in the cache, per row."""
+        ...
+
+    def prefill(self, embeds: Sequence[Floats]) -> Floats:
+        """Append embeddings, one [T_i, hidden] array per row (T_i >= 1, may differ between rows).
+
+        Raises WontFitError where a row would pass the bundle's `max_length`.
+        """
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Floats:
+        """Append one token per row. Raises like `prefill`."""
+        ...
+
+    def branch(self, rows: int) -> Decoder:
+        """A new decoder whose `rows` rows each start as a copy of this one's single row; this one is left as it is."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row not listed; the rest are renumbered in the order given."""
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on, in every row. A rewound cache equals a fresh one of that length."""
+        ...
+
+    def embed(self, tokens: Sequence[int]) -> Floats:
+        """Rows of the token embedding, [len(tokens), hidden] float32."""
+        ...
+
+
+def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
+    """Open one stateless graph in the bundle's own runtime. `threads` 0 lets the engine choose.
+
+    Raises EnvironmentProblem where that engine is unknown or absent, IntegrityError where it refuses the file.
+    """
+    match bundle.manifest.runtime:
+        case "onnxruntime":
+            from pam_edge.runtimes.onnxruntime import OrtSession
+
+            return OrtSession(bundle, graph, threads=threads)
+        case other:
+            raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
+
+
+def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
+    """Open the language decoder in the bundle's own runtime, with one empty row. Raises like `open_session`."""
+    match bundle.manifest.runtime:
+        case "onnxruntime":
+            from pam_edge.runtimes.onnxruntime import OrtDecoder
+
+            return OrtDecoder(bundle, threads=threads)
+        case other:
+            raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
