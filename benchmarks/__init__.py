@@ -1,0 +1,1 @@
+"""Measuring what the product does: the demo, the rendered world nano knows, and quality figures."""

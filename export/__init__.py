@@ -1,0 +1,1 @@
+"""torch -> files: everything that needs the extra `export`."""

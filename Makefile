@@ -1,0 +1,45 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format parity clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m pam_edge.benchmarks.demo --out out/demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The same numbers from independent code: the sam2 package and transformers' Qwen2.
+# sam2 is an sdist whose build wants torch: build isolation would fetch a second torch, so it is off.
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest tests/parity
+
+$(VENV)/.demo: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[export]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[export,video,dev]"
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.parity: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e ".[parity]"
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2==1.1.0
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info
