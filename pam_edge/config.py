@@ -7,33 +7,41 @@ Semantic Perceiver, Qwen2.5); nano has the same architecture at smaller widths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from pam_edge.errors import IntegrityError, UsageError
+
+# Bounds are far above any real model: they keep a hostile file from asking for absurd amounts of memory.
+Size = Annotated[int, Meta(ge=1, le=1 << 20)]
+Count = Annotated[int, Meta(ge=0, le=1024)]
+Positive = Annotated[float, Meta(gt=0, le=1e12)]
 
 
 class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SAM 2.1 video predictor. Field names follow its own configuration; defaults are `sam2.1_hiera_l`."""
 
-    image_size: int = 1024  # S: side of the square model input, pixels
-    embed_dim: int = 144
-    num_heads: int = 2
-    stages: tuple[int, ...] = (2, 6, 36, 4)
-    global_att_blocks: tuple[int, ...] = (23, 33, 43)
-    window_pos_embed_bkg_spatial_size: tuple[int, int] = (7, 7)
-    window_spec: tuple[int, ...] = (8, 4, 16, 8)
-    d_model: int = 256  # C: width of neck, prompt encoder, mask decoder and memory attention
-    mem_dim: int = 64
-    decoder_mlp: int = 2048  # hard-coded in SAM 2; narrower only in nano
-    decoder_heads: int = 8
-    iou_head_hidden: int = 256
-    memory_layers: int = 4
-    memory_mlp: int = 2048
-    memory_fuser_layers: int = 2
-    num_maskmem: int = 7
-    max_obj_ptrs: int = 16
+    image_size: Annotated[int, Meta(ge=32, le=8192, multiple_of=16)] = (
+        1024  # S: side of the square model input, pixels
+    )
+    embed_dim: Size = 144
+    num_heads: Size = 2
+    stages: Annotated[tuple[Size, ...], Meta(min_length=1, max_length=8)] = (2, 6, 36, 4)
+    global_att_blocks: Annotated[tuple[Count, ...], Meta(max_length=64)] = (23, 33, 43)
+    window_pos_embed_bkg_spatial_size: tuple[Size, Size] = (7, 7)
+    window_spec: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=8)] = (8, 4, 16, 8)
+    d_model: Size = 256  # C: width of neck, prompt encoder, mask decoder and memory attention
+    mem_dim: Size = 64
+    decoder_mlp: Size = 2048  # hard-coded in SAM 2; narrower only in nano
+    decoder_heads: Size = 8
+    iou_head_hidden: Size = 256
+    memory_layers: Count = 4
+    memory_mlp: Size = 2048
+    memory_fuser_layers: Count = 2
+    num_maskmem: Count = 7
+    max_obj_ptrs: Count = 16
     sigmoid_scale_for_mem_enc: float = 20.0
     sigmoid_bias_for_mem_enc: float = -10.0
     stability_delta: float = 0.05
@@ -48,26 +56,26 @@ class VisionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PerceiverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Semantic Perceiver (`model.vision_resampler`). Its width is the vision tower's `d_model`."""
 
-    depth: int = 2
-    num_heads: int = 8
-    mlp: int = 2048
-    semantic_tokens: int = 16
+    depth: Count = 2
+    num_heads: Size = 8
+    mlp: Size = 2048
+    semantic_tokens: Size = 16
 
 
 class LanguageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Qwen2 decoder. `vocab_size` is the tokenizer's length: padded vocabulary rows are dropped at load."""
 
-    vocab_size: int
-    hidden_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    mlp: int
-    head_dim: int = 128
-    rope_theta: float = 1e6
-    rms_norm_eps: float = 1e-6
+    vocab_size: Annotated[int, Meta(ge=1, le=1 << 22)]
+    hidden_size: Size
+    layers: Count
+    heads: Size
+    kv_heads: Size
+    mlp: Size
+    head_dim: Size = 128
+    rope_theta: Positive = 1e6
+    rms_norm_eps: Positive = 1e-6
     tied: bool = True
-    max_length: int = 12288  # positions the cache may ever hold (`tokenizer_model_max_length`)
+    max_length: Size = 12288  # positions the cache may ever hold (`tokenizer_model_max_length`)
 
 
 class Licence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +112,9 @@ QWEN25_VOCAB = 151_665  # tokenizer length of Qwen2.5; its weight files hold 151
 _PAM = Licence("PAM (perceiver, projectors, recipe)", "Apache-2.0", True)
 _SAM = Licence("SAM 2.1 Hiera-L", "Apache-2.0", True)
 _QWEN_1_5B = Licence("Qwen2.5-1.5B", "Apache-2.0", True)
-_QWEN_3B = Licence("Qwen2.5-3B", "qwen-research", False, "research and evaluation only, not for commercial use")
+_QWEN_3B = Licence(
+    "Qwen2.5-3B", "qwen-research", False, "research and evaluation only, not for commercial use"
+)
 _NANO = Licence("nano", "Apache-2.0", True, "trained by this project on its own rendered world")
 
 NANO = Variant(
@@ -175,14 +185,13 @@ def language_from_hf(config: Mapping[str, Any], *, vocab_size: int) -> LanguageC
         )
     except KeyError as e:
         raise IntegrityError(f"config.json has no field {e.args[0]!r}; is this a PAM folder?") from e
-    except (TypeError, ValueError, ZeroDivisionError) as e:
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as e:
         raise IntegrityError(f"config.json has a field of the wrong type: {e}") from e
     if config.get("rope_scaling"):
         raise IntegrityError("config.json asks for rope_scaling, which PAM does not use; refusing to guess")
-    numbers = (language.vocab_size, language.hidden_size, language.layers, language.kv_heads, language.mlp)
-    if min(numbers) < 1 or language.heads % language.kv_heads:
+    if min(language.kv_heads, language.layers) < 1 or language.heads % language.kv_heads:
         raise IntegrityError(f"config.json has impossible sizes: {language}")
-    return language
+    return _bounded(language, "config.json")
 
 
 def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
@@ -195,7 +204,7 @@ def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
         trunk, attention = config["image_encoder"]["trunk"], config["memory_attention"]
         defaults = VisionConfig()
         extras = config.get("sam_mask_decoder_extra_args") or {}
-        return msgspec.structs.replace(
+        vision = msgspec.structs.replace(
             defaults,
             image_size=int(config["image_size"]),
             embed_dim=int(trunk["embed_dim"]),
@@ -213,14 +222,28 @@ def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
             sigmoid_scale_for_mem_enc=float(config["sigmoid_scale_for_mem_enc"]),
             sigmoid_bias_for_mem_enc=float(config["sigmoid_bias_for_mem_enc"]),
             stability_delta=float(extras.get("dynamic_multimask_stability_delta", defaults.stability_delta)),
-            stability_thresh=float(extras.get("dynamic_multimask_stability_thresh", defaults.stability_thresh)),
+            stability_thresh=float(
+                extras.get("dynamic_multimask_stability_thresh", defaults.stability_thresh)
+            ),
             decoder_mlp=int(config.get("decoder_mlp", defaults.decoder_mlp)),
             iou_head_hidden=int(config.get("iou_head_hidden", defaults.iou_head_hidden)),
         )
     except KeyError as e:
         raise IntegrityError(f"the SAM 2 configuration has no field {e.args[0]!r}") from e
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise IntegrityError(f"the SAM 2 configuration has a field of the wrong type: {e}") from e
+    return _bounded(vision, "the SAM 2 configuration")
+
+
+_Config = TypeVar("_Config", LanguageConfig, VisionConfig)
+
+
+def _bounded(config: _Config, where: str) -> _Config:
+    """Hold a configuration read from a file to the bounds that bundle.json is held to."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(config), type(config))
+    except msgspec.ValidationError as e:
+        raise IntegrityError(f"{where} has an impossible size: {e}") from e
 
 
 def _pair(value: Any) -> tuple[int, int]:
