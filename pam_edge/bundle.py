@@ -1,8 +1,9 @@
 """The bundle: a folder with a strict, versioned `bundle.json`. The one contract between export and runtimes.
 
-Reading is defensive: an unknown schema, unknown or missing fields, wrong types, paths that leave the folder, links, wrong
-sizes and wrong hashes are all IntegrityError. Writing is atomic: `bundle.json` comes last (temporary name, fsync,
-rename), so a folder without it is an unfinished export. This module knows no engine, no model and no device.
+Reading is defensive: an unknown schema, unknown or missing fields, wrong types, contradictions, paths that
+leave the folder, links, wrong sizes and wrong hashes are all IntegrityError. Writing is atomic: `bundle.json`
+comes last (temporary name, fsync, rename), so a folder without it is an unfinished export. Knows no
+engine, no model and no device.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ import msgspec
 from msgspec import Meta
 
 from pam_edge.config import Variant
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
+from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, cannot_write
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+# `\Z`, not `$`: the latter would let a trailing newline through.
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+FileName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")
+]  # no folder, no drive, no ".."
+Text = Annotated[str, Meta(max_length=4096)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
 Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
 
@@ -33,15 +39,15 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of every record in bundle.json: immutable, every field checked, none unknown."""
 
 
-class FileRef(_Strict):
+class FileRef(_Strict, frozen=True):
     """One file of the bundle, relative to its folder."""
 
-    path: Annotated[str, Meta(min_length=1, max_length=128)]
-    bytes: Annotated[int, Meta(ge=0)]
+    path: FileName
+    bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     sha256: Sha256
 
 
-class TensorSpec(_Strict):
+class TensorSpec(_Strict, frozen=True):
     """A named tensor at a graph's border; axes are fixed extents or names of free ones."""
 
     name: Name
@@ -49,7 +55,7 @@ class TensorSpec(_Strict):
     axes: Annotated[tuple[Axis, ...], Meta(max_length=8)]
 
 
-class Graph(_Strict):
+class Graph(_Strict, frozen=True):
     """One graph: the file its engine opens first, then any files of weights beside it."""
 
     name: Name
@@ -65,44 +71,44 @@ class Graph(_Strict):
         raise IntegrityError(f"graph {self.name} has no input {name!r}; the bundle does not fit this version")
 
 
-class Embedding(_Strict):
-    """The token embedding [vocabulary, hidden], row-major, stored once: the decoder's tied head reads the same file."""
+class Embedding(_Strict, frozen=True):
+    """The token embedding [vocabulary, hidden], row-major, stored once: the tied head reads the same file."""
 
     file: FileRef
     dtype: Literal["float32", "float16"]
     shape: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
 
 
-class Prompts(_Strict):
+class Prompts(_Strict, frozen=True):
     """Text around the visual tokens, and one question per task and language (`{history}` is a slot)."""
 
-    before: str
-    after: str  # holds `{task}`
-    tasks: dict[Literal["en", "zh"], dict[Name, str]]
+    before: Text
+    after: Text  # holds `{task}`
+    tasks: dict[Literal["en", "zh"], dict[Name, Text]]
 
 
-class Weights(_Strict):
+class Weights(_Strict, frozen=True):
     """Where the numbers came from, so that nothing passes for what it is not."""
 
     kind: Literal["trained", "random"]
-    source: str  # a folder's name or random:VARIANT, never a full path
+    source: Text  # a folder's name or random:VARIANT, never a full path
 
 
-class Check(_Strict):
+class Check(_Strict, frozen=True):
     """One line of the verification table; `worst` and `limit` are in the unit of `measure`."""
 
     graph: Name
-    measure: str
+    measure: Text
     worst: float
     limit: float
     ok: bool
 
 
-class Verification(_Strict):
+class Verification(_Strict, frozen=True):
     """What the bundle's own runtime gave against PyTorch's golden outputs, and where."""
 
-    runtime: str
-    host: str
+    runtime: Text
+    host: Text
     checks: tuple[Check, ...]
 
     @property
@@ -111,7 +117,7 @@ class Verification(_Strict):
         return all(check.ok for check in self.checks)
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True):
     """bundle.json, schema 1."""
 
     schema: Literal[1]
@@ -156,16 +162,21 @@ class Bundle:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise UsageError(f"no bundle at {folder}: make one with `pam-edge export --target cpu -o {folder}`")
-        manifest = read_manifest(folder / MANIFEST)
-        bundle = cls(folder, manifest)
-        files = manifest.files()
-        for ref in files.values():
-            bundle._check_place(ref)
-        if check:
-            with ThreadPoolExecutor() as pool:
-                for _ in pool.map(bundle._check_hash, files.values()):
-                    pass
+            raise UsageError(
+                f"no bundle at {folder}: make one with `pam-edge export --target cpu -o {folder}`"
+            )
+        try:
+            manifest = read_manifest(folder / MANIFEST)
+            bundle = cls(folder, manifest)
+            files = manifest.files()
+            for ref in files.values():
+                bundle._check_place(ref)
+            if check:
+                with ThreadPoolExecutor() as pool:
+                    for _ in pool.map(bundle._check_hash, files.values()):
+                        pass
+        except OSError as e:
+            raise EnvironmentProblem(f"cannot read {e.filename or folder}: {e.strerror}") from e
         return bundle
 
     def path(self, ref: FileRef) -> Path:
@@ -186,10 +197,7 @@ class Bundle:
         return sum(ref.bytes for ref in self.manifest.files().values())
 
     def _check_place(self, ref: FileRef) -> None:
-        name = Path(ref.path)
-        if name.is_absolute() or len(name.parts) != 1 or name.parts[0] in ("..", ".") or "\\" in ref.path:
-            raise IntegrityError(f"{MANIFEST} names {ref.path!r}, which is not a plain file of the bundle's folder")
-        path = self.folder / name
+        path = self.path(ref)
         if path.is_symlink() or not path.is_file():
             what = "a link" if path.is_symlink() else "missing"
             raise IntegrityError(f"{path} is {what}; copy or export the bundle again")
@@ -201,13 +209,17 @@ class Bundle:
 
     def _check_hash(self, ref: FileRef) -> None:
         if sha256_of(self.path(ref)) != ref.sha256:
-            raise IntegrityError(f"{self.path(ref)} is damaged (sha256 differs); copy or export the bundle again")
+            raise IntegrityError(
+                f"{self.path(ref)} is damaged (sha256 differs); copy or export the bundle again"
+            )
 
 
 def read_manifest(path: Path) -> Manifest:
     """Parse and check bundle.json. Raises IntegrityError that says what is wrong."""
     if path.is_symlink() or not path.is_file():
-        raise IntegrityError(f"{path.parent} has no {MANIFEST}: not a bundle, or an unfinished export (run export again)")
+        raise IntegrityError(
+            f"{path.parent} has no {MANIFEST}: not a bundle, or an unfinished export (run export again)"
+        )
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise IntegrityError(f"{path} is over {MAX_MANIFEST_BYTES >> 20} MiB; refusing to read it")
     raw = path.read_bytes()
@@ -222,7 +234,31 @@ def read_manifest(path: Path) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise IntegrityError(f"{path} is not a valid manifest: {e}") from e
+    if flaw := _flaw(manifest):
+        raise IntegrityError(f"{path} contradicts itself: {flaw}; export the bundle again")
     return manifest
+
+
+def _flaw(manifest: Manifest) -> str | None:
+    """What no single field shows: the first contradiction between fields, if any."""
+    language, embedding = manifest.variant.language, manifest.embedding
+    names = [graph.name for graph in manifest.graphs]
+    if len(set(names)) < len(names):
+        return "two graphs have the same name"
+    for graph in manifest.graphs:
+        for tensors in (graph.inputs, graph.outputs):
+            if len({t.name for t in tensors}) < len(tensors):
+                return f"graph {graph.name} names a tensor twice"
+    if embedding.shape != (language.vocab_size, language.hidden_size):
+        return f"the embedding's shape {embedding.shape} is not the variant's vocabulary and width"
+    item = 4 if embedding.dtype == "float32" else 2
+    if embedding.file.bytes != embedding.shape[0] * embedding.shape[1] * item:
+        return f"{embedding.file.path} has {embedding.file.bytes} bytes, not what {embedding.shape} takes"
+    if max(manifest.stop_ids) >= language.vocab_size:
+        return f"a stop token lies outside the vocabulary of {language.vocab_size}"
+    if "{task}" not in manifest.prompts.after:
+        return "the prompt has no slot {task}"
+    return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -236,7 +272,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
             os.fsync(f.fileno())
         temporary.replace(path)
     except OSError as e:
-        raise EnvironmentProblem(f"cannot write {path}: {e.strerror}; free some space or choose another -o") from e
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, e) from e
     return path
 
 

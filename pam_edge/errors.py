@@ -1,7 +1,7 @@
 """Every error pam-edge raises on purpose, and the exit code each one means.
 
     PamEdgeError                    1
-    ├── UsageError                  2   the call makes no sense as given (bad value, unknown name, empty prompt)
+    ├── UsageError                  2   the call makes no sense as given (bad value, unknown name)
     ├── EnvironmentProblem          3   this machine lacks something (a package, a permission, an engine)
     ├── QualityError                4   numbers are off: verification or an accuracy gate failed
     ├── DeviceError                 5   a remote device failed or went away
@@ -13,6 +13,9 @@ A message says what is wrong, where, and what to do about it. `cli.py` prints it
 """
 
 from __future__ import annotations
+
+import errno
+from os import PathLike
 
 
 class PamEdgeError(Exception):
@@ -27,7 +30,7 @@ class UsageError(PamEdgeError, ValueError):
     exit_code = 2
 
 
-class EnvironmentProblem(PamEdgeError):
+class EnvironmentProblem(PamEdgeError):  # noqa: N818 - EnvironmentError is Python's own
     """This machine lacks something: a package, a permission, an engine."""
 
     exit_code = 3
@@ -55,3 +58,11 @@ class WontFitError(PamEdgeError):
     """Not enough memory, disk or cache for what was asked."""
 
     exit_code = 7
+
+
+def cannot_write(path: str | PathLike[str], error: OSError) -> PamEdgeError:
+    """What to raise where a file cannot be written: WontFitError for a full disk, else EnvironmentProblem."""
+    why = error.strerror or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return WontFitError(f"cannot write {path}: {why}; free some space or write somewhere else")
+    return EnvironmentProblem(f"cannot write {path}: {why}; check its permissions or write somewhere else")
