@@ -1,0 +1,68 @@
+"""Every device pam-edge exports for, one row each: its runtime, what it takes, how close its numbers must come.
+
+A target is read at export time only: what a bundle needs to run is in the bundle. Knows no model, no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pam_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far numbers may lie from PyTorch's, as a part of each tensor's largest value (taken as at least 1)."""
+
+    tensors: float
+    masks: float  # mask logits, the end of the longest chain
+    logits: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device. `point_slots` and `rows` are None where the runtime takes any number of them."""
+
+    name: str
+    title: str
+    runtime: str
+    schemes: tuple[str, ...]  # the first is the default
+    tolerance: Tolerance
+    point_slots: int | None  # clicks and box corners in one prompt
+    rows: int | None  # answers decoded side by side
+    note: str
+
+
+TARGETS: tuple[Target, ...] = (
+    Target(
+        name="cpu",
+        title="any 64-bit CPU",
+        runtime="onnxruntime",
+        schemes=("fp32",),
+        tolerance=Tolerance(tensors=1e-3, masks=1e-3, logits=1e-3),
+        point_slots=None,
+        rows=None,
+        note="needs nothing but `pip install pam-edge`; Linux, macOS and Windows wheels of ONNX Runtime",
+    ),
+)
+
+
+def target_named(name: str) -> Target:
+    """The target of that name. Raises UsageError listing the known ones."""
+    for target in TARGETS:
+        if target.name == name:
+            return target
+    known = ", ".join(target.name for target in TARGETS)
+    raise UsageError(f"unknown target {name!r}; known: {known} (`pam-edge targets` says more)")
+
+
+def scheme_for(target: Target, scheme: str | None) -> str:
+    """The scheme asked for, or the target's default. Raises UsageError where the target cannot take it."""
+    if scheme is None:
+        return target.schemes[0]
+    if scheme not in target.schemes:
+        possible = ", ".join(target.schemes)
+        raise UsageError(
+            f"target {target.name} ({target.runtime}) has no scheme {scheme!r}; possible: {possible}"
+        )
+    return scheme
