@@ -1,0 +1,136 @@
+"""Where PAM is cut: one module per stateless graph, with exactly the graph's named inputs and outputs.
+
+Whatever is constant for given weights (position encodings) is computed when a graph is made and becomes a constant
+of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import assert_never
+
+from pam_edge.bundle import TensorSpec
+from pam_edge.config import Variant
+from pam_edge.export.model.perceiver import Perceiver
+from pam_edge.export.model.vision import MaskHead, VisionTower
+
+GraphName = Literal["image_encoder", "mask_decoder", "perceiver", "decoder"]
+STATELESS: tuple[GraphName, ...] = ("image_encoder", "mask_decoder", "perceiver")
+
+
+class ImageEncoderGraph(nn.Module):
+    """image_encoder: one look at an image."""
+
+    position: Tensor
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        self.image_encoder = tower.image_encoder
+        self.conv_s0, self.conv_s1 = tower.sam_mask_decoder.conv_s0, tower.sam_mask_decoder.conv_s1
+        self.register_buffer("position", tower.image_encoder.trunk.position().detach().contiguous())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image [1, 3, S, S] -> image_embed [1, C, E, E], high_res_0 [1, C/8, 4E, 4E], high_res_1 [1, C/4, 2E, 2E]."""
+        fine, middle, embed = self.image_encoder(image, self.position)
+        return embed, self.conv_s0(fine), self.conv_s1(middle)
+
+
+class MaskDecoderGraph(nn.Module):
+    """mask_decoder: what one prompt selects."""
+
+    pe: Tensor
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        # A head of its own around the tower's weights: a file must not carry modules its graph does not use.
+        with torch.device("meta"):
+            head = MaskHead(tower.config)
+        held = tower.state_dict()
+        head.load_state_dict({key: held[key] for key in head.state_dict()}, assign=True)
+        self.head = head.eval().requires_grad_(False)
+        self.register_buffer("pe", tower.image_pe().detach().contiguous())
+
+    def forward(
+        self,
+        image_embed: Tensor,
+        no_memory: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_prompt: Tensor,
+        has_mask: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """-> masks, iou, object_score, object_pointer, region_embed, mask_tokens; shapes as in `graph_specs`."""
+        conditioned = image_embed + no_memory.reshape(-1, 1, 1, 1) * self.head.no_mem_embed.reshape(
+            1, -1, 1, 1
+        )
+        found = self.head.decode_masks(
+            conditioned,
+            (high_res_0, high_res_1),
+            point_coords,
+            point_labels,
+            mask_prompt=mask_prompt,
+            has_mask=has_mask,
+            image_pe=self.pe,
+        )
+        return tuple(found)
+
+
+class PerceiverGraph(nn.Module):
+    """perceiver: a region as the tokens the language model reads."""
+
+    pe: Tensor
+
+    def __init__(self, perceiver: Perceiver) -> None:
+        super().__init__()
+        self.perceiver = perceiver
+        self.register_buffer("pe", perceiver.image_pe().detach().contiguous())
+
+    def forward(self, region_embed: Tensor, mask_tokens: Tensor) -> Tensor:
+        """region_embed [1, C, E, E], mask_tokens [1, 2, C] -> region_tokens [1, R, H]."""
+        tokens: Tensor = self.perceiver(region_embed, mask_tokens, self.pe)
+        return tokens
+
+
+def graph_specs(variant: Variant, graph: GraphName) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """A graph's inputs and outputs, in order. A named axis is free; an engine may fix it."""
+    s, c, e = variant.vision.image_size, variant.vision.d_model, variant.vision.embed_size
+    hidden, vocabulary = variant.language.hidden_size, variant.language.vocab_size
+    image = _spec("image_embed", 1, c, e, e)
+    high_res = (_spec("high_res_0", 1, c // 8, 4 * e, 4 * e), _spec("high_res_1", 1, c // 4, 2 * e, 2 * e))
+    region = (_spec("region_embed", 1, c, e, e), _spec("mask_tokens", 1, 2, c))
+    match graph:
+        case "image_encoder":
+            return (_spec("image", 1, 3, s, s),), (image, *high_res)
+        case "mask_decoder":
+            inputs = (
+                image,
+                _spec("no_memory", 1),
+                *high_res,
+                _spec("point_coords", 1, "points", 2),
+                _spec("point_labels", 1, "points"),
+                _spec("mask_prompt", 1, 1, 4 * e, 4 * e),
+                _spec("has_mask", 1),
+            )
+            outputs = (
+                _spec("masks", 1, 1, 4 * e, 4 * e),
+                _spec("iou", 1, 1),
+                _spec("object_score", 1, 1),
+                _spec("object_pointer", 1, c),
+                *region,
+            )
+            return inputs, outputs
+        case "perceiver":
+            return region, (_spec("region_tokens", 1, variant.region_tokens, hidden),)
+        case "decoder":
+            return (_spec("embeds", "rows", "tokens", hidden),), (_spec("logits", "rows", vocabulary),)
+        case other:
+            assert_never(other)
+
+
+def _spec(name: str, *axes: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", axes=axes)
