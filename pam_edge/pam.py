@@ -1,0 +1,260 @@
+"""One look, many answers: the whole job from a picture and a click to a mask and streamed text.
+
+`look` runs the image encoder once per picture, `segment` the mask decoder once per click, `describe` the
+perceiver and the visual prefix once per region, whatever the number of tasks. A mask never waits for text.
+Knows graphs by their names in the contract; no engine, no device, no files but the bundle's. A `Pam` is not
+thread-safe: its caches, its decoder and the engine's buffers belong to one thread at a time; give each
+thread its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pam_edge.bundle import Bundle
+from pam_edge.cache import Lru
+from pam_edge.describe import Description, Limits, Prefix
+from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.generate import Sampling
+from pam_edge.masks import binarize, bounds
+from pam_edge.preprocess import ImageSource, Prompt, encode_prompt, load_image, normalized, resized
+from pam_edge.prompts import Lang, Task, Texts
+from pam_edge.region import Answer, Region, Seen
+from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
+
+Array = npt.NDArray[Any]
+
+IMAGES = 8  # encoded pictures kept: 16 MB each at PAM's size
+PREFIXES = 4  # prefilled regions kept: about 60 MB each for PAM-1.5B in float32
+
+# What the run side feeds and reads; a bundle without them is not one of ours.
+_BORDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "image_encoder": (("image",), ("image_embed", "high_res_0", "high_res_1")),
+    "mask_decoder": (
+        (
+            *("image_embed", "no_memory", "high_res_0", "high_res_1"),
+            *("point_coords", "point_labels", "mask_prompt", "has_mask"),
+        ),
+        ("masks", "iou", "object_score", "region_embed", "mask_tokens"),
+    ),
+    "perceiver": (("region_embed", "mask_tokens"), ("region_tokens",)),
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a bundle's graphs are opened: a session by a graph's name, and the decoder with one empty row."""
+
+    session: Callable[[str], Session]
+    decoder: Callable[[], Decoder]
+
+
+def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -> Pam:
+    """Open a bundle for use in its own runtime; graphs are opened when they are first needed.
+
+    `threads` 0 lets the engine choose; `check` compares every file's sha256 first. Raises like `Bundle.open`.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, check=check)
+    engine = Engine(
+        partial(open_session, opened, threads=threads), partial(open_decoder, opened, threads=threads)
+    )
+    return Pam(opened, engine)
+
+
+class Pam:
+    """A bundle ready to look, segment and describe. Not thread-safe."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, images: int = IMAGES, prefixes: int = PREFIXES
+    ) -> None:
+        """`images` and `prefixes` bound the two caches. Raises IntegrityError where the bundle lacks what
+        PAM needs.
+        """
+        self.bundle = bundle
+        manifest = bundle.manifest
+        for name, (inputs, outputs) in _BORDERS.items():
+            graph = bundle.graph(name)
+            missing = {*inputs} - {t.name for t in graph.inputs} | {*outputs} - {
+                t.name for t in graph.outputs
+            }
+            if missing:
+                raise IntegrityError(
+                    f"graph {name} lacks {', '.join(sorted(missing))}; export the bundle again"
+                )
+        axis = bundle.graph("mask_decoder").input("point_coords").axes[1]
+        self._slots = axis if isinstance(axis, int) else None
+        self._image_size = manifest.variant.vision.image_size
+        self._texts = Texts(bundle.path(manifest.tokenizer).read_bytes(), manifest.prompts)
+        self._limits = Limits(
+            stop_ids=frozenset(manifest.stop_ids),
+            max_length=manifest.variant.language.max_length,
+            step_bytes=sum(ref.bytes for ref in bundle.graph("decoder").files),
+        )
+        self._engine = engine
+        self._sessions: dict[str, Session] = {}
+        self._decoder: Decoder | None = None
+        self._images: Lru[dict[str, Array]] = Lru(images)
+        self._prefixes: Lru[Decoder] = Lru(prefixes)
+        self._region_tokens = 0
+
+    @property
+    def texts(self) -> Texts:
+        """The bundle's tokenizer and prompts."""
+        return self._texts
+
+    @property
+    def cache(self) -> dict[str, int]:
+        """What was computed and what was not, since loading."""
+        return {
+            "image_hits": self._images.hits,
+            "image_misses": self._images.misses,
+            "prefix_hits": self._prefixes.hits,
+            "prefix_misses": self._prefixes.misses,
+            "region_tokens_computed": self._region_tokens,
+        }
+
+    def look(self, image: ImageSource) -> Seen:
+        """Encode a picture, or find it encoded already (by content). Raises like `preprocess.load_image`."""
+        clock = time.perf_counter()
+        picture = load_image(image)
+        square = resized(picture, self._image_size)
+        key = hashlib.blake2b(square.tobytes(), digest_size=16).hexdigest()
+        timing = {"preprocess": _ms(clock), "encode": 0.0}
+
+        def encode() -> dict[str, Array]:
+            clock = time.perf_counter()
+            features = self._run("image_encoder", {"image": normalized(square)})
+            timing["encode"] = _ms(clock)
+            return {name: features[name] for name in _BORDERS["image_encoder"][1]}
+
+        features = self._images.get(key, encode)
+        width, height = picture.size
+        return Seen(size=(height, width), key=key, features=features, timing_ms=timing)
+
+    def segment(self, seen: Seen, prompt: Prompt, *, refine: Region | None = None) -> Region:
+        """The region a prompt selects. `refine` starts from an earlier region's mask on the same picture:
+        give the whole prompt so far, `segment(seen, region.prompt.also((x, y, 0)), refine=region)`.
+
+        Raises UsageError where the prompt does not fit the picture.
+        """
+        clock = time.perf_counter()
+        if refine is not None and refine.size != seen.size:
+            raise UsageError(
+                f"the region to refine is of a picture of size {refine.size}, this one has {seen.size}"
+            )
+        feeds = encode_prompt(
+            prompt,
+            size=seen.size,
+            image_size=self._image_size,
+            slots=self._slots,
+            earlier=None if refine is None else refine.low_res,
+        )
+        digest = hashlib.blake2b(f"{seen.key} {seen.size}".encode(), digest_size=16)
+        for name in sorted(feeds):
+            digest.update(feeds[name].tobytes())
+        out = self._run("mask_decoder", {**seen.features, **feeds, "no_memory": np.ones(1, np.float32)})
+        low_res = out["masks"][0, 0]
+        mask = binarize(low_res, seen.size)
+        return Region(
+            mask=mask,
+            low_res=low_res,
+            score=float(out["iou"].reshape(())),
+            object_score=float(out["object_score"].reshape(())),
+            box=bounds(mask),
+            prompt=prompt,
+            key=digest.hexdigest(),
+            region_embed=out["region_embed"],
+            mask_tokens=out["mask_tokens"],
+            timing_ms={**seen.timing_ms, "mask": _ms(clock)},
+        )
+
+    def describe(
+        self,
+        region: Region,
+        tasks: Sequence[Task],
+        *,
+        lang: Lang = "en",
+        sampling: Sampling | None = None,
+        max_tokens: int = 512,
+    ) -> Description:
+        """Stream the answers to `tasks` (names of the bundle's tasks, or `Question`s), greedy by default.
+
+        Nothing is computed before the first piece is asked for. Raises UsageError at once for an unknown
+        task; while streaming, WontFitError where region and question leave no room for an answer.
+        """
+        return Description(
+            partial(self._prefix, region),
+            self._texts,
+            tasks=tasks,
+            limits=self._limits,
+            lang=lang,
+            sampling=sampling or Sampling(),
+            max_tokens=max_tokens,
+        )
+
+    def ask(
+        self,
+        image: ImageSource,
+        prompt: Prompt,
+        tasks: Sequence[Task],
+        *,
+        lang: Lang = "en",
+        max_tokens: int = 512,
+    ) -> tuple[Region, tuple[Answer, ...]]:
+        """The whole job in one call: the region and its finished answers, in the order of the tasks."""
+        region = self.segment(self.look(image), prompt)
+        description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
+        for _ in description:
+            pass
+        return region, description.answers
+
+    def region_tokens(self, region: Region) -> npt.NDArray[np.float32]:
+        """What the language model is shown of a region: [R, hidden]."""
+        self._region_tokens += 1
+        feeds = {"region_embed": region.region_embed, "mask_tokens": region.mask_tokens}
+        tokens: npt.NDArray[np.float32] = self._run("perceiver", feeds)["region_tokens"][0]
+        return tokens
+
+    def _prefix(self, region: Region) -> Prefix:
+        timing: dict[str, float] = {"perceiver": 0.0, "prefill": 0.0}
+        computed = 0
+
+        def prefill() -> Decoder:
+            nonlocal computed
+            clock = time.perf_counter()
+            tokens = self.region_tokens(region)
+            timing["perceiver"] = _ms(clock)
+            if self._decoder is None:
+                self._decoder = self._engine.decoder()
+            clock = time.perf_counter()
+            decoder = self._decoder.branch(1)
+            embeds = np.concatenate([decoder.embed(self._texts.ids_before), tokens])
+            decoder.prefill([embeds])
+            computed = len(embeds)
+            timing["prefill"] = _ms(clock)
+            return decoder
+
+        return Prefix(self._prefixes.get(region.key, prefill), computed, timing)
+
+    def _run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph with feeds in the types its bundle names; outputs come back as float32."""
+        if graph not in self._sessions:
+            self._sessions[graph] = self._engine.session(graph)
+        specs = self.bundle.graph(graph).inputs
+        typed = {spec.name: np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype) for spec in specs}
+        return {
+            name: np.asarray(value, np.float32) for name, value in self._sessions[graph].run(typed).items()
+        }
+
+
+def _ms(since: float) -> float:
+    return (time.perf_counter() - since) * 1e3

@@ -1,0 +1,277 @@
+"""A picture to pixels, clicks and boxes to model coordinates: what the graphs want to be fed (numpy and
+PIL).
+
+A picture is always upright RGB: a photo's EXIF orientation is applied (the original ignores it, but then a
+click lands elsewhere than where a phone's owner sees it), transparency is flattened onto white, an
+animation gives its first frame. Coordinates are pixels of that upright picture, x to the right, y down, (0,
+0) its top left corner. Knows no engine, no session and no text.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
+from pam_edge.masks import area_resample
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+ImageSource = str | Path | bytes | Image.Image | npt.NDArray[Any]
+
+MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB as RGB: more than any phone's camera
+MAX_SIDE = 1 << 15
+# The plain picture formats. Never all that PIL knows: its EPS reader starts a Postscript interpreter.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_LEVELS = (
+    (np.arange(256) / 255.0).astype(np.float32)[:, None] - _MEAN
+) / _STD  # [256, 3]: a byte to its input value
+
+
+def load_image(source: ImageSource) -> Image.Image:
+    """Any picture as upright 8-bit RGB.
+
+    `source` is a path, a file's bytes, a PIL image, or an array [h, w], [h, w, 3] or [h, w, 4] of uint8
+    (RGB order). Raises UsageError where there is no such file or the array is no picture,
+    EnvironmentProblem where it may not be read, IntegrityError where it is damaged, no picture, or over
+    `MAX_PIXELS` or `MAX_SIDE`.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _upright(source, "the image given")
+    name = "the bytes given" if isinstance(source, bytes) else str(source)
+    raw = source if isinstance(source, bytes) else _read(Path(source))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            Image.init()
+            with Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                return _upright(image, name)
+    except UnidentifiedImageError as e:
+        raise IntegrityError(f"{name} is not a picture; pam-edge reads {', '.join(FORMATS)}") from e
+    except Image.DecompressionBombError as e:
+        raise IntegrityError(f"{name}: {_too_large('the picture')}") from e
+
+
+def pixels(picture: Image.Image, image_size: int) -> Floats:
+    """An upright RGB picture as the image encoder's input [1, 3, S, S] (SAM 2's own resize and
+    normalization).
+    """
+    return normalized(resized(picture, image_size))
+
+
+def resized(picture: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
+    """The picture squeezed to [S, S, 3] bytes: PIL's default filter, aspect ratio not kept, as SAM 2 does."""
+    return np.asarray(picture.resize((image_size, image_size)), np.uint8)
+
+
+def normalized(square: npt.NDArray[np.uint8]) -> Floats:
+    """Bytes [S, S, 3] to [1, 3, S, S]: (x / 255 - mean) / std."""
+    channels = [_LEVELS[:, c][square[:, :, c]] for c in range(3)]
+    return np.stack(channels)[None]
+
+
+def load_mask(source: ImageSource) -> npt.NDArray[np.bool_]:
+    """A picture of a mask as [h, w] bool: what is brighter than half its brightest value. Raises like
+    `load_image`.
+    """
+    grey = np.asarray(load_image(source).convert("L"))
+    mask: npt.NDArray[np.bool_] = grey > grey.max() / 2
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What a person points at, in pixels of the upright picture.
+
+    `points`: (x, y) or (x, y, label), label 1 for "this" (the default) and 0 for "not this". `box`: (x0,
+    y0, x1, y1). `mask`: [h, w] of the picture's size, bool, or integers where 0 means outside. Any
+    combination, at least one. Raises UsageError where something is not finite, inverted or empty; what
+    needs the picture's size `encode_prompt` checks.
+    """
+
+    points: tuple[tuple[float, float, int], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(_point(p) for p in self.points))
+        if self.box is not None:
+            object.__setattr__(self, "box", _box(self.box))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _mask(self.mask))
+        if not self.points and self.box is None and self.mask is None:
+            raise UsageError("the prompt is empty: give at least one click, a box or a mask")
+
+    def also(self, *points: tuple[float, float] | tuple[float, float, int]) -> Prompt:
+        """The same prompt with further clicks."""
+        return Prompt(points=(*self.points, *(_point(p) for p in points)), box=self.box, mask=self.mask)
+
+
+def encode_prompt(
+    prompt: Prompt,
+    *,
+    size: tuple[int, int],
+    image_size: int,
+    slots: int | None,
+    earlier: Floats | None = None,
+) -> dict[str, Array]:
+    """The mask decoder's `point_coords`, `point_labels`, `mask_prompt`, `has_mask` for a picture of `size`
+    (h, w).
+
+    Box corners come first (labels 2, 3), then clicks (1, 0), scaled to 0..S. `slots` is the graph's fixed
+    number of points (padded with label -2, an empty slot) or None where that axis is free. `earlier` [4E,
+    4E] are the low-res logits of a region to refine. Raises UsageError where the prompt does not fit the
+    picture or the slots.
+    """
+    height, width = size
+    coords = [xy for x0, y0, x1, y1 in ([prompt.box] if prompt.box else []) for xy in ((x0, y0), (x1, y1))]
+    labels = [2, 3] if prompt.box else []
+    coords += [(x, y) for x, y, _ in prompt.points]
+    labels += [label for _, _, label in prompt.points]
+    for (x, y), label in zip(coords, labels, strict=True):
+        corner = label >= 2  # a corner may lie on the far edge, a click has to hit a pixel
+        if not (0 <= x <= width and 0 <= y <= height) or (not corner and (x == width or y == height)):
+            what = "box corner" if corner else "click"
+            raise UsageError(
+                f"{what} {x:g},{y:g} is outside the picture of {width}x{height} pixels "
+                f"(x from 0 to {width - (not corner)}, y from 0 to {height - (not corner)})"
+            )
+    if not coords:
+        coords, labels = [(0.0, 0.0)], [-1]
+    if slots is not None:
+        if len(coords) > slots:
+            raise UsageError(
+                f"{len(prompt.points)} clicks{' and a box' if prompt.box else ''} need {len(coords)} point "
+                f"slots; this bundle has {slots}: use fewer clicks"
+            )
+        labels += [-2] * (slots - len(coords))
+        coords += [(0.0, 0.0)] * (slots - len(coords))
+    side = image_size // 4
+    mask_prompt = np.zeros((side, side), np.float32)
+    if earlier is not None:
+        if prompt.mask is not None:
+            raise UsageError("give a mask or an earlier region to refine, not both")
+        mask_prompt = np.clip(earlier.reshape(side, side), -32, 32).astype(np.float32)
+    elif prompt.mask is not None:
+        if prompt.mask.shape != size:
+            h, w = prompt.mask.shape
+            raise UsageError(
+                f"the mask is {w}x{h} pixels, the picture {width}x{height}: make them the same size"
+            )
+        mask_prompt = area_resample(prompt.mask, (side, side)) * 20 - 10
+    scaled = np.array(coords, np.float32) / np.array([width, height], np.float32) * np.float32(image_size)
+    return {
+        "point_coords": scaled[None],
+        "point_labels": np.array(labels, np.float32)[None],
+        "mask_prompt": mask_prompt[None, None],
+        "has_mask": np.array([earlier is not None or prompt.mask is not None], np.float32),
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
+        raise UsageError(f"no picture at {path}: give the path of an image file") from e
+    except PermissionError as e:
+        raise EnvironmentProblem(f"may not read {path}: check its permissions") from e
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        raise UsageError(f"cannot read {str(path)!r}: {e}") from e
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise UsageError(f"{name} has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise IntegrityError(f"{name}: {_too_large(f'{width}x{height} pixels')}")
+    try:
+        image.seek(0)
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UsageError:
+        raise
+    except (
+        Exception
+    ) as e:  # PIL's decoders raise nearly anything on damaged input (OSError, SyntaxError, struct.error...)
+        raise IntegrityError(f"{name} is damaged or cut short ({e}); get the file again") from e
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise UsageError(
+                f"pictures of mode {image.mode} have no known range: convert to 8 or 16 bits a channel"
+            )
+        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _from_array(array: Array) -> Image.Image:
+    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
+        raise UsageError(
+            f"an array of shape {array.shape} and type {array.dtype} is no picture: "
+            "give uint8 of shape [h, w], [h, w, 3] or [h, w, 4], channels in RGB order"
+        )
+    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given")
+
+
+def _too_large(what: str) -> str:
+    return f"{what} is over the limit of {MAX_PIXELS >> 20} Mi pixels and {MAX_SIDE} a side; shrink it first"
+
+
+def _point(point: Any) -> tuple[float, float, int]:
+    values = _numbers(point)
+    if len(values) not in (2, 3):
+        raise UsageError(f"a click is x,y or x,y,label; got {point!r}")
+    x, y, label = (*values, 1.0)[:3]
+    if label not in (0, 1):
+        raise UsageError(f"click {x:g},{y:g} has label {label:g}; it is 1 (this) or 0 (not this)")
+    return x, y, int(label)
+
+
+def _box(box: Any) -> tuple[float, float, float, float]:
+    values = _numbers(box)
+    if len(values) != 4:
+        raise UsageError(f"a box is x0,y0,x1,y1; got {box!r}")
+    x0, y0, x1, y1 = values
+    if x0 >= x1 or y0 >= y1:
+        raise UsageError(f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty or inverted; it is left,top,right,bottom")
+    return x0, y0, x1, y1
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in values)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise UsageError(f"coordinates are numbers of pixels; got {values!r}") from e
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"coordinates are finite numbers of pixels; got {values!r}")
+    return numbers
+
+
+def _mask(mask: Any) -> npt.NDArray[np.bool_]:
+    array = np.asarray(mask)
+    if array.ndim != 2 or array.dtype.kind not in "bui":
+        raise UsageError(f"a mask is [h, w] of bool or integers; got shape {array.shape}, type {array.dtype}")
+    inside: npt.NDArray[np.bool_] = array != 0
+    if not inside.any():
+        raise UsageError("the mask is empty: it marks no pixel")
+    return inside

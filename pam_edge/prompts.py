@@ -1,0 +1,209 @@
+"""What the language model is asked: the chat template around the visual tokens, the tasks, and text to
+tokens and back.
+
+The template's own markers (`<|im_end|>` and the like) become control tokens; a person's words never do.
+They are run through the tokenizer's normalizer, splitter and merges alone, past its table of added tokens,
+so a question that spells `<|im_end|>` or `<image>` is read as those letters. Knows no picture, no model and
+no engine.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tokenizers import Tokenizer, decoders
+
+from pam_edge.bundle import Prompts
+from pam_edge.errors import IntegrityError, UsageError
+
+Lang = Literal["en", "zh"]
+MAX_QUESTION = 4000  # characters
+_NO_HISTORY: dict[Lang, str] = {"en": "None", "zh": "无"}
+
+# The original's chat template (ChatML) and task texts; `<image>` is where `before` ends and `after` starts.
+PAM_PROMPTS = Prompts(
+    before="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+    after="\n{task}<|im_end|>\n<|im_start|>assistant\n",
+    tasks={
+        "en": {
+            "recognize": "Classify this subject and provide its label.",
+            "explain": "Classify this subject and provide the label and its definition.",
+            "brief": "Provide a concise caption for this subject.",
+            "detailed": "Provide a comprehensive and detailed description for this subject.",
+            "video": "Provide a caption for this subject in this video.\nPrevious caption: {history}",
+        },
+        "zh": {
+            "recognize": "对该目标对象进行分类并提供标签",
+            "explain": "对该目标对象进行分类并提供标签和名词功能解释",
+            "brief": "对该目标对象提供一个概括的描述",
+            "detailed": "对该目标对象提供一个全面且详细的描述",
+            "video": "对该视频中的目标对象提供一个描述。\n历史描述：{history}",
+        },
+    },
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question in a person's own words, asked in place of a task. Raises UsageError where empty or far
+    too long.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise UsageError("the question is empty: ask something")
+        if len(self.text) > MAX_QUESTION:
+            raise UsageError(
+                f"the question has {len(self.text)} characters; at most {MAX_QUESTION} are taken"
+            )
+
+
+Task = str | Question  # a task's name, or a question
+
+
+def task_name(task: Task) -> str:
+    """How an answer is labelled: the task's name, or "question"."""
+    return "question" if isinstance(task, Question) else task
+
+
+class Texts:
+    """Text to tokens and back for one bundle: its byte-level BPE `tokenizer.json` and its prompts."""
+
+    def __init__(self, tokenizer_json: bytes, prompts: Prompts) -> None:
+        """Raises IntegrityError where the tokenizer cannot be read or is not byte-level, or the prompts
+        lack `{task}`.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json.decode())
+        except Exception as e:  # tokenizers raises plain Exception
+            raise IntegrityError(
+                f"the bundle's tokenizer cannot be read ({e}); copy or export the bundle again"
+            ) from e
+        if not isinstance(self._tokenizer.decoder, decoders.ByteLevel):
+            raise IntegrityError("the bundle's tokenizer is not byte-level BPE, the only kind PAM uses")
+        if prompts.after.count("{task}") != 1:
+            raise IntegrityError(
+                "the bundle's prompts need {task} once after the image; export the bundle again"
+            )
+        self._prompts = prompts
+        self._added = {token_id: (t.content, t.special) for token_id, t in _added(self._tokenizer)}
+        markers = sorted((re.escape(content) for content, _ in self._added.values()), key=len, reverse=True)
+        self._marker = re.compile("|".join(markers) or r"(?!)")
+        self._bytes = _byte_table()
+
+    @property
+    def ids_before(self) -> tuple[int, ...]:
+        """Tokens before the visual ones; the same for every task."""
+        return self._parse(self._prompts.before)
+
+    def ids_after(self, task: Task, *, lang: Lang = "en", history: str | None = None) -> tuple[int, ...]:
+        """Tokens after the visual ones. `history` is the caption before, for tasks that have a slot for it.
+
+        Raises UsageError for an unknown task or language, or text that cannot be written in UTF-8.
+        """
+        start, end = self._prompts.after.split("{task}")
+        marks = list(self._marker.finditer(start))
+        head = start[: marks[-1].end()] if marks else ""
+        mark = self._marker.search(end)
+        rest = end[mark.start() :] if mark else ""
+        # Template text that touches the task's is tokenized with it, as it would be in one string.
+        text = (
+            start[len(head) :]
+            + self.task_text(task, lang=lang, history=history)
+            + end[: len(end) - len(rest)]
+        )
+        return (*self._parse(head), *self._plain(text), *self._parse(rest))
+
+    def task_text(self, task: Task, *, lang: Lang = "en", history: str | None = None) -> str:
+        """The words of a task. Raises UsageError listing the known tasks."""
+        if isinstance(task, Question):
+            return task.text
+        tasks = self._prompts.tasks.get(lang)
+        if tasks is None:
+            known = ", ".join(sorted(self._prompts.tasks))
+            raise UsageError(f"this bundle has no tasks in language {lang!r}; it has {known}")
+        if task not in tasks:
+            raise UsageError(f"unknown task {task!r}; known: {', '.join(tasks)}, or a question of your own")
+        return tasks[task].replace("{history}", history or _NO_HISTORY[lang])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of finished tokens; control tokens are left out, bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self._token_bytes, ids)).decode("utf-8", errors="replace")
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one, for one stream of tokens."""
+        return Detokenizer(self)
+
+    def _parse(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        tokenizer = self._tokenizer
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            raise UsageError(
+                f"the question holds a character that is no text ({e.reason}); write it anew"
+            ) from e
+        if tokenizer.normalizer is not None:
+            text = tokenizer.normalizer.normalize_str(text)
+        pieces = (
+            tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else [(text, (0, 0))]
+        )
+        ids = tuple(token.id for piece, _ in pieces for token in tokenizer.model.tokenize(piece))
+        if any(self._added.get(token_id, ("", False))[1] for token_id in ids):
+            raise UsageError(
+                "the question spells a control token in a way this tokenizer cannot take; reword it"
+            )
+        return ids
+
+    def _token_bytes(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            content, special = self._added[token_id]
+            return b"" if special else content.encode()
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None:
+            raise IntegrityError(
+                f"the decoder gave token {token_id}, which the tokenizer does not know; export again"
+            )
+        if any(character not in self._bytes for character in token):
+            return str(token).encode()
+        return bytes(self._bytes[character] for character in token)
+
+
+class Detokenizer:
+    """Tokens to pieces of text, as they come: a character whose bytes are not all there yet is held back.
+
+    The pieces joined equal `Texts.decode` of all tokens.
+    """
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """The text this token completes, often "" inside a Chinese character."""
+        return self._utf8.decode(self._texts._token_bytes(token_id))
+
+    def finish(self) -> str:
+        """What was still held back: U+FFFD for a character cut off by the end, else ""."""
+        return self._utf8.decode(b"", final=True)
+
+
+def _added(tokenizer: Tokenizer) -> Iterable[tuple[int, Any]]:
+    table = tokenizer.get_added_tokens_decoder()
+    return [(int(token_id), token) for token_id, token in table.items()]
+
+
+def _byte_table() -> dict[str, int]:
+    """GPT-2's letters for bytes: printable bytes are themselves, the other 68 are U+0100 and on, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(b): b for b in printable}
+    others = [b for b in range(256) if b not in set(printable)]
+    return table | {chr(0x100 + i): b for i, b in enumerate(others)}
