@@ -1,0 +1,253 @@
+"""ONNX Runtime on the CPU: stateless graphs, and the language decoder with its cache in place.
+
+The cache is numpy memory that the decoder owns and hands over by pointer (IOBinding); the graph's `present_*`
+outputs are bound to the very buffers its `past_*` inputs are read from, so a step writes its own positions
+and copies nothing. Knows bundles and this engine, no prompts and no text.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pam_edge.bundle import Bundle, Graph, TensorSpec
+from pam_edge.config import LanguageConfig
+from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
+from pam_edge.runtimes import Array, Floats
+from pam_edge.runtimes.checks import (
+    check_branch,
+    check_embeds,
+    check_feeds,
+    check_keep,
+    check_length,
+    check_room,
+)
+from pam_edge.runtimes.embedding import TokenTable
+
+try:
+    import onnxruntime as ort
+except ImportError as e:
+    raise EnvironmentProblem(f"onnxruntime cannot be imported ({e}); pip install onnxruntime") from e
+
+_CHUNK = 512  # positions a prefill call: attention scores take heads x chunk x length x 4 bytes of memory
+_FIRST_CAPACITY = 256  # positions; doubled when full
+
+
+class OrtSession:
+    """`Session` of one graph of a bundle. `threads` 0 lets the engine choose.
+
+    Raises UsageError for a graph the bundle lacks, IntegrityError where the engine refuses its file.
+    """
+
+    def __init__(self, bundle: Bundle, graph: str, *, threads: int = 0) -> None:
+        self._graph = bundle.graph(graph)
+        self._session = _open(bundle, self._graph, threads)
+        self._outputs = [spec.name for spec in self._graph.outputs]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Named inputs to named outputs. Raises UsageError for feeds that are not the graph's inputs."""
+        check_feeds(self._graph, feeds)
+        try:
+            values = self._session.run(self._outputs, dict(feeds))
+        except Exception as e:
+            raise _translated(e, f"graph {self._graph.name} failed") from e
+        return dict(zip(self._outputs, values, strict=True))
+
+
+class OrtDecoder:
+    """`Decoder` of a bundle, with one empty row. Branches share the engine's session and its weights."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        graph = bundle.graph("decoder")
+        self._language = bundle.manifest.variant.language
+        self._names = _cache_names(graph, self._language)
+        self.embed = TokenTable.open(bundle)
+        self._session = _open(bundle, graph, threads)
+        self._cache = _Cache(self._language, 1, 0)
+        self._bound: _Bound | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Positions held in the cache, per row."""
+        return tuple(self._cache.lengths)
+
+    def prefill(self, embeds: Sequence[Floats]) -> Floats:
+        """Append embeddings; see `Decoder.prefill`.
+
+        Row by row, since the engine takes several positions after a past for a single row only, and in
+        chunks, so that memory for attention grows with the length instead of its square.
+        """
+        check_embeds(embeds, self.lengths, self._language)
+        after = [n + len(array) for n, array in zip(self.lengths, embeds, strict=True)]
+        self._make_room(max(after))
+        logits = np.empty((len(embeds), self._language.vocab_size), dtype=np.float32)
+        for row, array in enumerate(embeds):
+            length = self._cache.lengths[row]
+            for start in range(0, len(array), _CHUNK):
+                chunk = array[None, start : start + _CHUNK]
+                self._run(
+                    slice(row, row + 1), chunk, [length + start + chunk.shape[1]], logits[row : row + 1]
+                )
+        self._cache.lengths = after
+        return logits
+
+    def step(self, tokens: Sequence[int]) -> Floats:
+        """Append one token per row, all rows in one call; see `Decoder.step`."""
+        if len(tokens) != len(self.lengths):
+            raise UsageError(f"{len(tokens)} tokens for {len(self.lengths)} rows; pass one per row")
+        embeds = self.embed(tokens)[:, None]
+        after = [n + 1 for n in self.lengths]
+        check_room(after, self._language)
+        self._make_room(max(after))
+        logits = np.empty((len(tokens), self._language.vocab_size), dtype=np.float32)
+        self._run(slice(0, len(tokens)), embeds, after, logits)
+        self._cache.lengths = after
+        return logits
+
+    def branch(self, rows: int) -> OrtDecoder:
+        """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
+        check_branch(rows, len(self.lengths))
+        other = copy.copy(self)
+        other._cache = self._cache.select([0] * rows, self._cache.capacity)
+        other._bound = None
+        return other
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row not listed."""
+        check_keep(rows, len(self.lengths))
+        if list(rows) != list(range(len(self.lengths))):
+            self._cache, self._bound = self._cache.select(rows, self._cache.capacity), None
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on: the engine reads no further than the lengths it gets."""
+        check_length(length)
+        self._cache.lengths = [min(n, length) for n in self._cache.lengths]
+
+    def _make_room(self, positions: int) -> None:
+        if positions > self._cache.capacity:
+            capacity = max(_FIRST_CAPACITY, 2 * self._cache.capacity, positions)
+            capacity = min(-(-capacity // _FIRST_CAPACITY) * _FIRST_CAPACITY, self._language.max_length)
+            rows = range(len(self._cache.lengths))
+            self._cache, self._bound = self._cache.select(rows, capacity), None
+
+    def _run(self, rows: slice, embeds: Floats, after: Sequence[int], logits: Floats) -> None:
+        """Run `rows` forward to the lengths `after`; their cache and `logits` are written in place."""
+        if self._bound is None or self._bound.rows != rows:
+            self._bound = _Bound(self._session, rows, self._names, self._cache.arrays)
+        seqlens = np.array(after, dtype=np.int32) - np.int32(1)
+        total = np.array(max(after), dtype=np.int32)
+        inputs = {
+            "embeds": np.ascontiguousarray(embeds),
+            "seqlens_k": seqlens,
+            "total_sequence_length": total,
+        }
+        self._bound.run(inputs, logits)
+
+
+class _Cache:
+    """Keys and values of some rows: per layer and kind one array [rows, kv heads, capacity, head dim]."""
+
+    def __init__(self, language: LanguageConfig, rows: int, capacity: int) -> None:
+        self.language, self.capacity = language, capacity
+        self.lengths = [0] * rows
+        shape = (rows, language.kv_heads, capacity, language.head_dim)
+        try:
+            self.arrays = [np.empty(shape, dtype=np.float32) for _ in range(2 * language.layers)]
+        except MemoryError as e:
+            size = 2 * language.layers * 4 * int(np.prod(shape)) / 1e9
+            raise WontFitError(
+                f"no memory for a cache of {rows} x {capacity} positions ({size:.1f} GB); "
+                "ask for fewer tasks at once, or fewer new tokens"
+            ) from e
+
+    def select(self, rows: Sequence[int], capacity: int) -> _Cache:
+        """A copy of some rows, in that order, as often as they are named."""
+        other = _Cache(self.language, len(rows), capacity)
+        other.lengths = [self.lengths[row] for row in rows]
+        held = max(other.lengths)
+        for new, old in zip(other.arrays, self.arrays, strict=True):
+            for i, row in enumerate(rows):
+                new[i, :, :held] = old[row, :, :held]
+        return other
+
+
+class _Bound:
+    """The cache of some rows, bound to the session once; steps then bind only what is new."""
+
+    def __init__(
+        self, session: ort.InferenceSession, rows: slice, names: Sequence[str], arrays: Sequence[Floats]
+    ) -> None:
+        self.rows, self._session, self._binding = rows, session, session.io_binding()
+        for name, array in zip(names, arrays, strict=True):
+            view = array[rows]  # contiguous: whole rows
+            for bind, kind in ((self._binding.bind_input, "past"), (self._binding.bind_output, "present")):
+                bind(f"{kind}_{name}", "cpu", 0, np.float32, view.shape, view.ctypes.data)
+
+    def run(self, inputs: Mapping[str, Array], logits: Floats) -> None:
+        for name, array in inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as e:
+            raise _translated(e, "graph decoder failed") from e
+
+
+def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
+    if threads < 0:
+        raise UsageError(f"threads must be 0 (let the engine choose) or more, got {threads}")
+    path = bundle.path(graph.files[0])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # its words come back in our errors
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
+    _check_border(path.name, graph.inputs, session.get_inputs())
+    _check_border(path.name, graph.outputs, session.get_outputs())
+    return session
+
+
+def _check_border(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:
+    """The file must be the graph that the manifest describes: same names, dtypes and fixed extents."""
+    dtypes = {"float": "float32", "double": "float64"}
+    held = {arg.name: arg for arg in found}
+    wanted = {spec.name for spec in specs}
+    if held.keys() != wanted:
+        odd = ", ".join(sorted(held.keys() ^ wanted))
+        raise IntegrityError(f"{file} is not the graph that bundle.json describes ({odd}); export again")
+    for spec in specs:
+        arg = held[spec.name]
+        kind = arg.type.removeprefix("tensor(").removesuffix(")")
+        fits = dtypes.get(kind, kind) == spec.dtype and len(arg.shape) == len(spec.axes)
+        if not fits or any(
+            isinstance(axis, int) and axis != extent
+            for axis, extent in zip(spec.axes, arg.shape, strict=True)
+        ):
+            raise IntegrityError(
+                f"{file}: {spec.name} is {kind} {arg.shape} where bundle.json says {spec.dtype} "
+                f"{list(spec.axes)}; export again"
+            )
+
+
+def _cache_names(graph: Graph, language: LanguageConfig) -> list[str]:
+    """The cache's names without `past_` and `present_`, in layer order, checked against the manifest."""
+    names = [f"{kind}.{i}" for i in range(language.layers) for kind in ("key", "value")]
+    for name in names:
+        axes = graph.input(f"past_{name}").axes
+        if len(axes) != 4 or (axes[1], axes[3]) != (language.kv_heads, language.head_dim):
+            raise IntegrityError(
+                f"the decoder's past_{name} is {list(axes)}, which does not fit its variant; export again"
+            )
+    return names
+
+
+def _translated(e: Exception, what: str) -> PamEdgeError:
+    """The engine's exception as one of ours. Its types say little: lack of memory is told by its words."""
+    words = " ".join(str(e).split())[:300]
+    if isinstance(e, MemoryError) or "bad_alloc" in words or "Failed to allocate" in words:
+        return WontFitError(f"{what}: out of memory ({words}); close other programs or use a smaller variant")
+    return IntegrityError(f"{what}: {words}; copy or export the bundle again")

@@ -1,0 +1,75 @@
+"""A language model of a few thousand weights and a bundle of its decoder, to hold every engine to the contract."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
+from pam_edge.config import NANO, LanguageConfig
+from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
+
+TINY = LanguageConfig(
+    vocab_size=97, hidden_size=48, layers=3, heads=4, kv_heads=2, mlp=112, head_dim=16, max_length=700
+)
+
+
+def weight_shapes(lm: LanguageConfig) -> dict[str, tuple[int, ...]]:
+    """Canonical keys and shapes of a Qwen2, as its own files have them."""
+    q, kv = lm.heads * lm.head_dim, lm.kv_heads * lm.head_dim
+    shapes: dict[str, tuple[int, ...]] = {"language.embed_tokens.weight": (lm.vocab_size, lm.hidden_size)}
+    for i in range(lm.layers):
+        at = f"language.layers.{i}"
+        for name, out in (("q", q), ("k", kv), ("v", kv)):
+            shapes[f"{at}.self_attn.{name}_proj.weight"] = (out, lm.hidden_size)
+            shapes[f"{at}.self_attn.{name}_proj.bias"] = (out,)
+        shapes[f"{at}.self_attn.o_proj.weight"] = (lm.hidden_size, q)
+        for name in ("gate", "up"):
+            shapes[f"{at}.mlp.{name}_proj.weight"] = (lm.mlp, lm.hidden_size)
+        shapes[f"{at}.mlp.down_proj.weight"] = (lm.hidden_size, lm.mlp)
+        shapes[f"{at}.input_layernorm.weight"] = (lm.hidden_size,)
+        shapes[f"{at}.post_attention_layernorm.weight"] = (lm.hidden_size,)
+    shapes["language.norm.weight"] = (lm.hidden_size,)
+    if not lm.tied:
+        shapes["language.lm_head.weight"] = (lm.vocab_size, lm.hidden_size)
+    return shapes
+
+
+def tiny_weights(lm: LanguageConfig) -> dict[str, np.ndarray]:
+    """Seeded weights, loud enough that attention and position matter."""
+    weights = {}
+    for key, shape in weight_shapes(lm).items():
+        x = np.random.default_rng([3, zlib.crc32(key.encode())]).standard_normal(shape, dtype=np.float32)
+        if len(shape) > 1:
+            weights[key] = x * np.float32(2 / np.sqrt(shape[1]))
+        else:
+            weights[key] = x * np.float32(0.2) + np.float32("norm" in key)
+    return weights
+
+
+def tiny_bundle(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
+    """Export the tiny decoder into `folder` and open it without the parts that no decoder reads."""
+    files = language2onnx(lm, tiny_weights(lm).__getitem__, folder)
+    inputs, outputs = decoder_specs(lm)
+    refs = tuple(file_ref(path) for path in files)
+    nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)
+    manifest = Manifest(
+        schema=1,
+        variant=msgspec.structs.replace(NANO, name="tiny", language=lm),
+        weights=Weights(kind="random", source="random:tiny"),
+        target="cpu",
+        runtime="onnxruntime",
+        scheme="float32",
+        graphs=(Graph(name="decoder", files=refs, inputs=inputs, outputs=outputs),),
+        embedding=Embedding(file=refs[2], dtype="float32", shape=(lm.vocab_size, lm.hidden_size)),
+        tokenizer=nothing,
+        prompts=Prompts(before="", after="{task}", tasks={}),
+        stop_ids=(0,),
+        tools={},
+        golden=nothing,
+        verification=None,
+    )
+    return Bundle(folder, manifest)
