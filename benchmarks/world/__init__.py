@@ -1,0 +1,31 @@
+"""The world nano knows: rendered scenes of everyday objects, with everything that is true of them.
+
+Seeded and self-contained (numpy and Pillow). `scene(seed)` gives a picture, exact masks and words; `answer`
+what each task of PAM should say of an object; `scene(seed, "heldout")` only combinations training never sees.
+"""
+
+from __future__ import annotations
+
+from pam_edge.benchmarks.world.answers import (
+    LANGUAGES,
+    TASKS,
+    Language,
+    Task,
+    answer,
+    category,
+    explanation,
+    named_colour,
+    named_kind,
+)  # fmt: skip
+from pam_edge.benchmarks.world.clicks import centre_click, correcting_click, random_click
+from pam_edge.benchmarks.world.combos import Combo, Split, combos, is_held_out
+from pam_edge.benchmarks.world.palette import COLOURS, PATTERNS
+from pam_edge.benchmarks.world.scene import Box, Scene, WorldObject, scene
+from pam_edge.benchmarks.world.texts import KINDS, Kind, kind_named
+
+__all__ = [
+    "COLOURS", "KINDS", "LANGUAGES", "PATTERNS", "TASKS",
+    "Box", "Combo", "Kind", "Language", "Scene", "Split", "Task", "WorldObject",
+    "answer", "category", "centre_click", "combos", "correcting_click", "explanation", "is_held_out",
+    "kind_named", "named_colour", "named_kind", "random_click", "scene",
+]  # fmt: skip
