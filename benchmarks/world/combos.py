@@ -1,8 +1,8 @@
 """Which combinations of kind, colour and pattern are kept from training.
 
-The rule: CRC-32 of "kind|colour|pattern" in UTF-8, modulo 100, below 15 means held out. It depends on nothing
-else, so it can never drift. About 15 % are held out; every kind, colour and pattern is still seen in training, in
-other company.
+The rule: CRC-32 of "kind|colour|pattern" in UTF-8, modulo 100, below 15 means held out. It depends on
+nothing else, so it can never drift. About 15 % are held out; every kind, colour and pattern is still seen
+in training, in other company.
 """
 
 from __future__ import annotations

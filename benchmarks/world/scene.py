@@ -22,7 +22,7 @@ from pam_edge.benchmarks.world.combos import Split, combos
 from pam_edge.benchmarks.world.draw import Look, Pose, body_coverage, draw
 from pam_edge.benchmarks.world.stage import Shadow, Staged, put_on
 
-SIZES: dict[str, tuple[float, float]] = {"small": (54, 64), "medium": (77, 93), "large": (108, 130)}
+SIZES: dict[str, tuple[float, float]] = {"small": (54, 63), "medium": (77, 92), "large": (112, 132)}
 MAX_TURN = 45.0  # degrees either way
 MIN_VISIBLE = 0.45  # things that show less than this are in the picture but not annotated
 _PLACE_MARGIN = 0.035  # of the picture's side: a centre this near to a third is called neither
@@ -110,10 +110,10 @@ def scene(seed: int, split: Split = "train") -> Scene:
 
 
 def canvas(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height in pixels: 256..384, not more than 4 : 3."""
+    """Width and height in pixels: 256..384, not more than 5 : 4 so that size words survive the square."""
     while True:
         width, height = (int(rng.integers(128, 193)) * 2 for _ in range(2))
-        if max(width, height) <= 1.34 * min(width, height):
+        if max(width, height) <= 1.25 * min(width, height):
             return width, height
 
 
@@ -126,20 +126,19 @@ def light(rng: np.random.Generator, unit: float) -> Shadow:
 def arrange(rng: np.random.Generator, canvas: tuple[int, int], unit: float, split: Split) -> list[Thing]:
     """Up to twelve things that mostly keep clear of each other, lowest first."""
     wanted = int(rng.integers(3, 13))
-    likely = {"small": wanted / 12, "medium": 0.45, "large": max(0.05, 0.55 - wanted / 16)}
-    total = sum(likely.values())
-    words = rng.choice(list(likely), size=wanted, p=[v / total for v in likely.values()])
-    choice = combos(split)
+    likely = (0.2 + wanted / 12, 0.6, max(0.12, 0.7 - wanted / 16))
+    words = rng.choice(np.arange(len(SIZES)), size=wanted, p=np.array(likely) / sum(likely))
+    names, choice = list(SIZES), combos(split)
     things: list[Thing] = []
-    for word in words.tolist():
+    for word in sorted(words.tolist(), reverse=True):  # the large ones first, while there is room
         combo = choice[int(rng.integers(len(choice)))]
         look = Look(*combo, jitter=_jitter(rng), phase=float(rng.uniform(0, 1)))
-        size = float(rng.uniform(*SIZES[word])) * unit
-        crowding = 0.14 if rng.random() < 0.3 else 0.02
+        size = float(rng.uniform(*SIZES[names[word]])) * unit
+        crowding = 0.19 if rng.random() < 0.4 else 0.03
         pose = _find_room(rng, canvas, size, (things, crowding))
         if pose is not None:
-            things.append(Thing(look, pose, word))
-    return things
+            things.append(Thing(look, pose, names[word]))
+    return [things[i] for i in rng.permutation(len(things)).tolist()]
 
 
 def annotate(things: list[Thing], staged: Staged, unit: float) -> tuple[WorldObject, ...]:
