@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 
 MIB = 1 << 20
@@ -56,9 +55,8 @@ def free_disk(path: Path) -> int | None:
 
 def cores() -> int:
     """Cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def cpu_features(*, proc: Path = Path("/proc")) -> tuple[str, ...] | None:

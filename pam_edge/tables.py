@@ -1,0 +1,105 @@
+"""Plain text for people: aligned columns, sizes, what a bundle is, how a verification went. Prints nothing.
+
+Text that comes from a file is stripped of control characters, so that no bundle can drive the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pam_edge.bundle import Bundle, Graph, TensorSpec, Verification
+from pam_edge.golden import HUGE
+from pam_edge.targets import TARGETS
+
+
+def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
+    """Rows as left-aligned columns two blanks apart; rows may differ in length."""
+    widths: list[int] = []
+    for row in rows:
+        widths += [0] * (len(row) - len(widths))
+        widths[: len(row)] = [max(len(cell), w) for cell, w in zip(row, widths, strict=False)]
+    lines = (indent + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def size(count: float) -> str:
+    """Bytes in the largest decimal unit that gives at least 1."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def clean(text: str) -> str:
+    """Text with every control character shown as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def verification_table(verification: Verification | None) -> str:
+    """Every check: graph, measure, worst, limit, ok or OFF."""
+    if verification is None:
+        return "not run here"
+    rows = [("graph", "measure", "worst", "limit", "")]
+    for c in verification.checks:
+        worst = "no number" if c.worst >= HUGE else f"{c.worst:.3g}"
+        rows.append((c.graph, clean(c.measure), worst, f"{c.limit:.3g}", "ok" if c.ok else "OFF"))
+    return columns(rows)
+
+
+def bundle_summary(bundle: Bundle) -> str:
+    """What a bundle is, made of what, under which licences, and how its verification went."""
+    m = bundle.manifest
+    made = "trained" if m.weights.kind == "trained" else "RANDOM, untrained: its answers mean nothing"
+    rows = [
+        ("variant", clean(m.variant.name)),
+        ("weights", f"{made} ({clean(m.weights.source)})"),
+        ("target", m.target),
+        ("runtime", m.runtime),
+        ("scheme", m.scheme),
+        ("size", f"{size(bundle.total_bytes)} in {len(m.files())} files"),
+        (
+            "made with",
+            ", ".join(f"{clean(name)} {clean(version)}" for name, version in sorted(m.tools.items())),
+        ),
+    ]
+    parts = [columns(rows), "", "graphs", *(_graph(graph) for graph in m.graphs), "", "licences"]
+    licences = [
+        (
+            clean(part.part),
+            clean(part.licence),
+            "commercial use allowed" if part.commercial else "NOT COMMERCIAL",
+            clean(part.note),
+        )
+        for part in m.variant.licences
+    ]
+    parts.append(columns(licences or [("none stated",)], indent="  "))
+    verified = m.verification
+    if verified is None:
+        parts += ["", "verification: not run (try `pam-edge verify`)"]
+    else:
+        outcome = "ok" if verified.ok else "FAILED"
+        where = f"{clean(verified.runtime)} on {clean(verified.host)}"
+        parts += ["", f"verification: {outcome}, {where}", verification_table(verified)]
+    return "\n".join(parts)
+
+
+def targets_table() -> str:
+    """One row a target."""
+    rows = [("target", "device", "runtime", "schemes", "note")]
+    rows += [(t.name, t.title, t.runtime, ", ".join(t.schemes), t.note) for t in TARGETS]
+    return columns(rows)
+
+
+def _graph(graph: Graph) -> str:
+    files = ", ".join(f"{ref.path} {size(ref.bytes)}" for ref in graph.files)
+    rows = [("in", *_tensors(graph.inputs)), ("out", *_tensors(graph.outputs))]
+    return "\n".join(
+        [f"  {graph.name}: {files}", *(f"    {kind:4}{', '.join(names)}" for kind, *names in rows)]
+    )
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[str]:
+    """`name [axes]` of each; caches, a pair a layer, are counted instead of listed."""
+    shown = [f"{s.name} [{', '.join(map(str, s.axes))}]" for s in specs if "." not in s.name]
+    rest = len(specs) - len(shown)
+    return [*shown, f"and {rest} tensors of the cache"] if rest else shown
