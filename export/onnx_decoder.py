@@ -11,7 +11,6 @@ positions in the half-split order, SwiGLU.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,8 @@ from onnx import TensorProto, helper
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
-from pam_edge.errors import EnvironmentProblem, IntegrityError, WontFitError
+from pam_edge.errors import IntegrityError
+from pam_edge.export.disk import writing
 
 GRAPH, WEIGHTS, EMBEDDING = "decoder.onnx", "decoder.bin", "embedding.bin"
 PAGE = 4096  # weights start on a page, so that engines can map them
@@ -53,7 +53,7 @@ def language2onnx(
     files = (folder / GRAPH, folder / WEIGHTS, folder / EMBEDDING)
     embedding = _Weight("embedding", (language.vocab_size, language.hidden_size), _EMBED_TOKENS)
     total, done = sum(w.bytes for w in (*graph.weights, embedding)), 0
-    try:
+    with writing(folder, "the decoder", size=total):
         with files[1].open("wb") as weights, files[2].open("wb") as table:
             for weight, file in [*((w, weights) for w in graph.weights), (embedding, table)]:
                 _append(file, weight, _values(weight, tensor, language))
@@ -61,10 +61,6 @@ def language2onnx(
                 if progress is not None:
                     progress(done, total)
         files[0].write_bytes(model.SerializeToString(deterministic=True))
-    except OSError as e:
-        if e.errno == errno.ENOSPC:
-            raise WontFitError(f"no space left in {folder}: the decoder takes {total / 1e9:.1f} GB") from e
-        raise EnvironmentProblem(f"cannot write into {folder}: {e.strerror}; choose another folder") from e
     return files
 
 

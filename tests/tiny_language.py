@@ -1,4 +1,4 @@
-"""A language model of a few thousand weights and a bundle of its decoder, to hold every engine to the contract."""
+"""A language model of a few thousand weights and its bundle, to hold every engine to the contract."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""Stateless graphs to ONNX, through torch's exporter. Knows modules and tensor specs, not what they compute.
+
+Opset 20: what TensorRT reads, and the first with Gelu as one operator. The language decoder has its own
+exporter (`onnx_decoder.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from pam_edge.bundle import TensorSpec
+from pam_edge.export.disk import writing
+
+OPSET = 20
+ONE_FILE = 64 << 20  # bytes of weights that still travel inside the .onnx; engines map what lies beside it
+_DTYPES = {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+_EXAMPLE = 3  # extent that stands for a free axis while tracing: 0 and 1 would be taken as fixed
+
+
+def module2onnx(
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], path: Path
+) -> tuple[Path, ...]:
+    """Write `module` as `path` (.onnx), large weights as `.bin` beside it; return the files written.
+
+    Positional arguments are `inputs`, results `outputs`, in order; named axes stay free from 1 up. The file
+    carries no paths of this machine, and the same module gives the same bytes.
+    Raises ValueError where the module's results are not `outputs` (a mistake in the graph's cut),
+    WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
+    """
+    size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    model = _trace(module.eval(), inputs, outputs)
+    _strip(model)
+    for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+        _check_border(path.name, given, specs)
+    files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
+    with writing(path.parent, path.name, size=size):
+        ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)
+    return files
+
+
+def _trace(module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
+    free = {axis: torch.export.Dim(axis, min=1) for s in inputs for axis in s.axes if isinstance(axis, str)}
+    arguments = tuple(
+        torch.zeros(
+            [_EXAMPLE if isinstance(axis, str) else axis for axis in spec.axes],
+            dtype=getattr(torch, spec.dtype),
+        )
+        for spec in inputs
+    )
+    dynamic = tuple(
+        {i: free[axis] for i, axis in enumerate(spec.axes) if isinstance(axis, str)} for spec in inputs
+    )
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
+            dynamic_shapes=dynamic,
+            verbose=False,
+        )
+    if program is None:
+        raise ValueError("torch.onnx.export returned no program")
+    return program.model
+
+
+def _strip(model: ir.Model) -> None:
+    """Drop the exporter's notes: they hold paths of the exporting machine, and no engine reads them."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def _check_border(file: str, values: Sequence[ir.Value], specs: Sequence[TensorSpec]) -> None:
+    found = [(v.name, str(v.dtype), [getattr(axis, "value", axis) for axis in v.shape or ()]) for v in values]
+    wanted = [(s.name, _DTYPES[s.dtype], list(s.axes)) for s in specs]
+    if found != wanted:
+        raise ValueError(f"{file} came out as {found} where {wanted} was meant")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports missing optional packages and its own deprecations on every run."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
