@@ -222,7 +222,8 @@ def _check_border(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.No
     for spec in specs:
         arg = held[spec.name]
         kind = arg.type.removeprefix("tensor(").removesuffix(")")
-        fits = dtypes.get(kind, kind) == spec.dtype and len(arg.shape) == len(spec.axes)
+        kind = dtypes.get(kind, kind)
+        fits = kind == spec.dtype and len(arg.shape) == len(spec.axes)
         if not fits or any(
             isinstance(axis, int) and axis != extent
             for axis, extent in zip(spec.axes, arg.shape, strict=True)
