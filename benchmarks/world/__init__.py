@@ -18,14 +18,19 @@ from pam_edge.benchmarks.world.answers import (
     named_kind,
 )  # fmt: skip
 from pam_edge.benchmarks.world.clicks import centre_click, correcting_click, random_click
+from pam_edge.benchmarks.world.clip_words import event_caption, history, segment_caption
+from pam_edge.benchmarks.world.clips import Clip, Segment, clip
 from pam_edge.benchmarks.world.combos import Combo, Split, combos, is_held_out
 from pam_edge.benchmarks.world.palette import COLOURS, PATTERNS
-from pam_edge.benchmarks.world.scene import Box, Scene, WorldObject, scene
+from pam_edge.benchmarks.world.records import read_annotations
+from pam_edge.benchmarks.world.scene import Box, Scene, WorldObject, nth_seed, scene
 from pam_edge.benchmarks.world.texts import KINDS, Kind, kind_named
+from pam_edge.benchmarks.world.write import write_clips, write_images
 
 __all__ = [
     "COLOURS", "KINDS", "LANGUAGES", "PATTERNS", "TASKS",
-    "Box", "Combo", "Kind", "Language", "Scene", "Split", "Task", "WorldObject",
-    "answer", "category", "centre_click", "combos", "correcting_click", "explanation", "is_held_out",
-    "kind_named", "named_colour", "named_kind", "random_click", "scene",
+    "Box", "Clip", "Combo", "Kind", "Language", "Scene", "Segment", "Split", "Task", "WorldObject",
+    "answer", "category", "centre_click", "clip", "combos", "correcting_click", "event_caption",
+    "explanation", "history", "is_held_out", "kind_named", "named_colour", "named_kind", "nth_seed",
+    "random_click", "read_annotations", "scene", "segment_caption", "write_clips", "write_images",
 ]  # fmt: skip

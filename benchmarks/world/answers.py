@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
+from pam_edge.benchmarks.world.combos import Combo
 from pam_edge.benchmarks.world.scene import Scene, WorldObject
 from pam_edge.benchmarks.world.texts import (
     COLOUR_ZH,
@@ -37,7 +38,7 @@ def answer(scene: Scene, index: int, task: Task, language: Language = "en") -> s
         case "explain":
             return explanation(thing.kind, language)
         case "brief":
-            return f"{_capital(noun_phrase(thing, language))}{_STOP[language]}"
+            return f"{capital(noun_phrase(thing, language))}{_STOP[language]}"
         case "detailed":
             neighbour = None if thing.neighbour is None else scene.objects[thing.neighbour]
             return _detailed_en(thing, neighbour) if language == "en" else _detailed_zh(thing, neighbour)
@@ -52,24 +53,30 @@ def explanation(kind: str, language: Language) -> str:
     """Label, definition and function, as PAM's explain task asks for."""
     entry = kind_named(kind)
     if language == "en":
-        return f"{_capital(entry.name)}: {entry.definition} {entry.function}"
+        return f"{capital(entry.name)}: {entry.definition} {entry.function}"
     return f"{entry.zh}：{entry.definition_zh}{entry.function_zh}"
 
 
 def noun_phrase(thing: WorldObject, language: Language, *, size: bool = False, pattern: bool = True) -> str:
-    """ "a red striped umbrella", with the size word in front where asked for; plain is left unsaid."""
-    entry = kind_named(thing.kind)
-    marked = pattern and thing.pattern != "plain"
+    """The thing by name, "a red striped umbrella", its size in front where asked for; plain is unsaid."""
+    combo = Combo(thing.kind, thing.colour, thing.pattern)
+    return combo_phrase(combo, language, size=thing.size if size else None, pattern=pattern)
+
+
+def combo_phrase(combo: Combo, language: Language, *, size: str | None = None, pattern: bool = True) -> str:
+    """A noun phrase for whatever looks like that, be it in a scene or in a clip."""
+    entry = kind_named(combo.kind)
+    marked = pattern and combo.pattern != "plain"
     if language == "zh":
-        front = f"一{entry.measure}" + (f"{SIZE_ZH[thing.size]}的" if size else "")
-        return front + COLOUR_ZH[thing.colour] + (PATTERN_ZH[thing.pattern] if marked else "") + entry.zh
-    words = [thing.size] if size else []
-    words += [thing.colour, *([thing.pattern] if marked else []), thing.kind]
+        front = f"一{entry.measure}" + (f"{SIZE_ZH[size]}的" if size else "")
+        return front + COLOUR_ZH[combo.colour] + (PATTERN_ZH[combo.pattern] if marked else "") + entry.zh
+    words = [size] if size else []
+    words += [combo.colour, *([combo.pattern] if marked else []), combo.kind]
     return _with_article(entry, " ".join(words))
 
 
 def place_phrase(place: str, language: Language) -> str:
-    """ "at the top left of the picture"."""
+    """The place in words, "at the top left of the picture"."""
     if language == "zh":
         return f"画面的{PLACE_ZH[place]}"
     return f"{_PREPOSITION.get(place, f'at the {place}')} of the picture"
@@ -100,7 +107,7 @@ _STOP: dict[Language, str] = {"en": ".", "zh": "。"}
 def _detailed_en(thing: WorldObject, neighbour: WorldObject | None) -> str:
     pair = kind_named(thing.kind).pair
     plain = " without a pattern" if thing.pattern == "plain" else ""
-    first = f"{_capital(noun_phrase(thing, 'en', size=True))}{plain}."
+    first = f"{capital(noun_phrase(thing, 'en', size=True))}{plain}."
     where = [] if thing.place is None else [place_phrase(thing.place, "en")]
     if neighbour is not None:
         where.append(f"next to {noun_phrase(neighbour, 'en', pattern=False)}")
@@ -124,7 +131,8 @@ def _with_article(entry: Kind, words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 

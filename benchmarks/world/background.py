@@ -6,7 +6,7 @@ Backgrounds stay pale or greyish so that the palette's colours stand out from th
 from __future__ import annotations
 
 import functools
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ _TONES: dict[Ground, tuple[tuple[int, int, int], ...]] = {
     "cloth": ((178, 188, 200), (200, 188, 190), (186, 190, 176)),
 }
 _Field = NDArray[np.float32]
+
+
+class Exposure(NamedTuple):
+    """`gain` per channel, float32 [3]; `noise` standard deviation in steps of 8-bit RGB."""
+
+    gain: _Field
+    noise: float
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -53,12 +60,16 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def camera(rng: np.random.Generator, picture: Image.Image) -> NDArray[np.uint8]:
-    """The picture as a camera gives it: exposure, a slight colour cast, sensor noise. uint8 [H, W, 3]."""
+def exposure(rng: np.random.Generator) -> Exposure:
+    """How a camera is set: brightness, a slight colour cast, and how noisy its sensor is."""
     gain = rng.uniform(0.92, 1.07) * rng.uniform(0.97, 1.03, 3)
-    strength = float(rng.uniform(0, 5))
-    pixels = np.asarray(picture, dtype=np.float32) * gain.astype(np.float32)
-    pixels += _grain(rng, picture.width, picture.height)[:, :, None] * np.float32(strength)
+    return Exposure(gain.astype(np.float32), float(rng.uniform(0, 5)))
+
+
+def exposed(rng: np.random.Generator, picture: Image.Image, setting: Exposure) -> NDArray[np.uint8]:
+    """The picture as that camera gives it, with noise of its own. uint8 [H, W, 3]."""
+    pixels = np.asarray(picture, dtype=np.float32) * setting.gain
+    pixels += _grain(rng, picture.width, picture.height)[:, :, None] * np.float32(setting.noise)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 

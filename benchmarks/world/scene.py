@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pam_edge.benchmarks.world.background import background, camera
+from pam_edge.benchmarks.world.background import background, exposed, exposure
 from pam_edge.benchmarks.world.combos import Split, combos
 from pam_edge.benchmarks.world.draw import Look, Pose, body_coverage, draw
 from pam_edge.benchmarks.world.stage import Shadow, Staged, put_on
@@ -87,6 +87,11 @@ class Thing(NamedTuple):
     size: str
 
 
+def nth_seed(seed: int, n: int) -> int:
+    """The seed of the n-th scene or clip of a set: sets of different seeds share none below a million."""
+    return seed * 1_000_003 + n
+
+
 def random_stream(seed: int, split: Split, purpose: str) -> np.random.Generator:
     """The generator of one scene or clip: other splits and purposes never share numbers."""
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{split}".encode())])
@@ -103,7 +108,7 @@ def scene(seed: int, split: Split = "train") -> Scene:
             continue
         ground = background(rng, width, height)
         staged = put_on(ground, [draw(t.look, t.pose, scale=unit) for t in things], light(rng, unit))
-        pixels = compressed(rng, camera(rng, staged.picture))
+        pixels = compressed(rng, exposed(rng, staged.picture, exposure(rng)))
         objects = annotate(things, staged, unit)
         if len(objects) >= 2:
             return Scene(pixels, objects, seed, split)
@@ -132,10 +137,10 @@ def arrange(rng: np.random.Generator, canvas: tuple[int, int], unit: float, spli
     things: list[Thing] = []
     for word in sorted(words.tolist(), reverse=True):  # the large ones first, while there is room
         combo = choice[int(rng.integers(len(choice)))]
-        look = Look(*combo, jitter=_jitter(rng), phase=float(rng.uniform(0, 1)))
+        look = Look(*combo, jitter=jitter(rng), phase=float(rng.uniform(0, 1)))
         size = float(rng.uniform(*SIZES[names[word]])) * unit
         crowding = 0.19 if rng.random() < 0.4 else 0.03
-        pose = _find_room(rng, canvas, size, (things, crowding))
+        pose = find_room(rng, canvas, size, (things, crowding))
         if pose is not None:
             things.append(Thing(look, pose, names[word]))
     return [things[i] for i in rng.permutation(len(things)).tolist()]
@@ -209,13 +214,14 @@ def _third(at: float, names: tuple[str, str, str]) -> str | None:
     return names[0] if at < 1 / 3 else names[1] if at < 2 / 3 else names[2]
 
 
-def _jitter(rng: np.random.Generator) -> tuple[float, float, float]:
+def jitter(rng: np.random.Generator) -> tuple[float, float, float]:
+    """A small shift of a thing's colours, as `Look.jitter`."""
     brightness = rng.uniform(-8, 8)
     r, g, b = (float(round(brightness + v)) for v in rng.uniform(-6, 6, 3))
     return r, g, b
 
 
-def _find_room(
+def find_room(
     rng: np.random.Generator, canvas: tuple[int, int], size: float, taken: tuple[list[Thing], float]
 ) -> Pose | None:
     """A pose inside the picture, its circle sharing little with others; None after twenty tries."""

@@ -1,0 +1,88 @@
+"""What is to be said of a clip: of all of it, and segment by segment with the caption before as history.
+
+A segment's caption continues the one before it: "After moving to the right, the umbrella turns clockwise."
+Fixed templates, English and Chinese.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pam_edge.benchmarks.world.answers import Language, capital, combo_phrase
+from pam_edge.benchmarks.world.clips import Clip, Segment
+from pam_edge.benchmarks.world.moves import Event
+from pam_edge.benchmarks.world.texts import kind_named
+
+
+class _Words(NamedTuple):
+    """An event as it happens, and as it is looked back on. `{side}` and `{by}` are filled in."""
+
+    now: str
+    after: str
+
+
+_EN: dict[Event, _Words] = {
+    "move left": _Words("moves to the left", "moving to the left"),
+    "move right": _Words("moves to the right", "moving to the right"),
+    "move up": _Words("moves upwards", "moving upwards"),
+    "move down": _Words("moves downwards", "moving downwards"),
+    "turn clockwise": _Words("turns clockwise", "turning clockwise"),
+    "turn counterclockwise": _Words("turns counterclockwise", "turning counterclockwise"),
+    "grow": _Words("grows larger", "growing larger"),
+    "shrink": _Words("becomes smaller", "becoming smaller"),
+    "stay": _Words("lies still", "lying still"),
+    "covered": _Words("is covered by {by} and appears again", "being covered"),
+    "leave and return": _Words("leaves the picture {side} and comes back", "leaving and coming back"),
+    "leave": _Words("leaves the picture {side}", "leaving"),
+}
+_ZH: dict[Event, _Words] = {
+    "move left": _Words("向左移动", "向左移动"),
+    "move right": _Words("向右移动", "向右移动"),
+    "move up": _Words("向上移动", "向上移动"),
+    "move down": _Words("向下移动", "向下移动"),
+    "turn clockwise": _Words("顺时针转动", "顺时针转动"),
+    "turn counterclockwise": _Words("逆时针转动", "逆时针转动"),
+    "grow": _Words("逐渐变大", "变大"),
+    "shrink": _Words("逐渐变小", "变小"),
+    "stay": _Words("静止不动", "静止一会儿"),
+    "covered": _Words("被{by}遮住后又重新出现", "被遮住又出现"),
+    "leave and return": _Words("从{side}离开画面后又回来", "离开又回来"),
+    "leave": _Words("从{side}离开画面", "离开"),
+}
+_SIDE_EN = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+_SIDE_ZH = {"left": "左侧", "right": "右侧", "top": "上方", "bottom": "下方"}
+
+
+def event_caption(clip: Clip, language: Language = "en") -> str:
+    """Everything that happens, in order, in one sentence."""
+    first, *rest = [_happening(segment, language) for segment in clip.segments]
+    subject = combo_phrase(clip.target, language)
+    if language == "zh":
+        middle = "".join(f"，接着{words}" for words in rest[:-1])
+        return f"{subject}先{first}{middle}，最后{rest[-1]}。"
+    return f"{capital(subject)} {first}{''.join(f', then {words}' for words in rest)}."
+
+
+def segment_caption(clip: Clip, index: int, language: Language = "en") -> str:
+    """What happens in one segment. The first names the target in full, others start from what was before."""
+    happening = _happening(clip.segments[index], language)
+    if index == 0:
+        subject = combo_phrase(clip.target, language)
+        return f"{subject}{happening}。" if language == "zh" else f"{capital(subject)} {happening}."
+    before = (_EN if language == "en" else _ZH)[clip.segments[index - 1].event].after
+    entry = kind_named(clip.target.kind)
+    if language == "zh":
+        return f"在{before}之后，{entry.zh}{happening}。"
+    return f"After {before}, the {'pair of ' if entry.pair else ''}{entry.name} {happening}."
+
+
+def history(clip: Clip, index: int, language: Language = "en") -> str | None:
+    """The caption before, which the model is told; None for the first segment."""
+    return segment_caption(clip, index - 1, language) if index else None
+
+
+def _happening(segment: Segment, language: Language) -> str:
+    words = (_EN if language == "en" else _ZH)[segment.event].now
+    by = "" if segment.by is None else combo_phrase(segment.by, language, pattern=False)
+    side = (_SIDE_EN if language == "en" else _SIDE_ZH).get(segment.side, "")
+    return words.format(by=by, side=side)

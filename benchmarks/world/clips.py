@@ -1,0 +1,180 @@
+"""Clips: one thing that things happen to, among others that lie still. `clip(seed)` is a pure function.
+
+A clip is a row of segments, one event each. Every segment begins with the target in full sight, so that a
+stream can be cut there. What is said of events is in `clip_words.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pam_edge.benchmarks.world.background import background, exposed, exposure
+from pam_edge.benchmarks.world.combos import Combo, Split, combos
+from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
+from pam_edge.benchmarks.world.moves import Event, Field, Move, coverer_at, pose_at, possible, reach
+from pam_edge.benchmarks.world.scene import (
+    Box,
+    Thing,
+    box_of,
+    canvas,
+    find_room,
+    jitter,
+    light,
+    random_stream,
+)
+from pam_edge.benchmarks.world.stage import Shadow, put_on
+
+SEGMENTS = (3, 4)
+SEGMENT_FRAMES = 16  # PAM reads 16 frames of a segment
+_COVERERS = (
+    "book",
+    "gift",
+    "backpack",
+    "camera",
+    "shirt",
+    "padlock",
+    "cup",
+    "apple",
+)  # little to see through
+
+
+class Segment(NamedTuple):
+    """Frames `start` to `stop` (excluded) and what happens to the target in them.
+
+    `side` is where it leaves ("left", "right", "top", "bottom"), else empty; `by` what covers it, else None.
+    """
+
+    start: int
+    stop: int
+    event: Event
+    side: str
+    by: Combo | None
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """`frames` uint8 [T, H, W, 3]; `masks` bool [T, H, W], what shows of the target, if anything."""
+
+    frames: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    target: Combo
+    segments: tuple[Segment, ...]
+    seed: int
+    split: Split
+
+    def box(self, frame: int) -> Box | None:
+        """Tight box of the target in a frame; None while it is away."""
+        mask = self.masks[frame]
+        return box_of(mask) if mask.any() else None
+
+
+def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRAMES) -> Clip:
+    """The clip of that seed: 3 or 4 segments. Every combination in it belongs to the split."""
+    rng = random_stream(seed, split, "clip")
+    width, height = canvas(rng)
+    field = Field(width, height, math.sqrt(width * height) / 256)
+    choice = combos(split)
+    target = choice[int(rng.integers(len(choice)))]
+    begin = _first_pose(rng, field)
+    moves = _script(rng, field, begin)
+    cast = _Cast(_look(rng, target), _still_things(rng, field, begin, split), _coverer(rng, split))
+    ground, shadow, setting = background(rng, width, height), light(rng, field.unit), exposure(rng)
+    frames: list[NDArray[np.uint8]] = []
+    masks: list[NDArray[np.bool_]] = []
+    segments: list[Segment] = []
+    for move in moves:
+        first = len(frames)
+        for k in range(segment_frames):
+            sprites = _sprites(cast, field, begin, move, k / (segment_frames - 1))
+            picture, mask = _shot(ground, shadow, sprites, len(cast.still) + 1)
+            frames.append(exposed(rng, picture, setting))
+            masks.append(mask)
+        by = Combo(*cast.coverer[:3]) if move.event == "covered" else None
+        segments.append(Segment(first, len(frames), move.event, move.side, by))
+        begin = move.end
+    return Clip(np.stack(frames), np.stack(masks), target, tuple(segments), seed, split)
+
+
+class _Cast(NamedTuple):
+    """Who plays: the target, the things that lie still, and what may cover the target."""
+
+    target: Look
+    still: tuple[Sprite, ...]
+    coverer: Look
+
+
+def _shot(
+    ground: Image.Image, shadow: Shadow, sprites: list[Sprite], target: int
+) -> tuple[Image.Image, NDArray[np.bool_]]:
+    staged = put_on(ground, sprites, shadow)
+    return staged.picture, staged.owner == target
+
+
+def _sprites(cast: _Cast, field: Field, begin: Pose, move: Move, at: float) -> list[Sprite]:
+    """Everything in the picture, lowest first; the target comes right after the things that lie still."""
+    sprites = [*cast.still, draw(cast.target, pose_at(field, begin, move, at), scale=field.unit)]
+    if move.event == "covered":
+        size = max(1.35 * begin.size, 84 * field.unit)
+        sprites.append(draw(cast.coverer, coverer_at(field, begin, size, at), scale=field.unit))
+    return sprites
+
+
+def _script(rng: np.random.Generator, field: Field, pose: Pose) -> list[Move]:
+    """3 or 4 segments: a sort of event is drawn, then one of that sort; never the same sort twice running."""
+    moves: list[Move] = []
+    count = int(rng.integers(SEGMENTS[0], SEGMENTS[1] + 1))
+    while len(moves) < count:
+        open_to = possible(rng, field, pose, last=len(moves) == count - 1)
+        sorts: dict[str, list[Move]] = {}
+        for move in open_to:
+            sorts.setdefault(_SORT[move.event], []).append(move)
+        if moves:
+            sorts.pop(_SORT[moves[-1].event], None)
+        chosen = sorts[sorted(sorts)[int(rng.integers(len(sorts)))]]
+        moves.append(chosen[int(rng.integers(len(chosen)))])
+        pose = moves[-1].end
+    return moves
+
+
+_SORT: dict[Event, str] = {
+    "move left": "move", "move right": "move", "move up": "move", "move down": "move",
+    "turn clockwise": "turn", "turn counterclockwise": "turn", "grow": "size", "shrink": "size",
+    "stay": "stay", "covered": "covered", "leave and return": "leave", "leave": "leave",
+}  # fmt: skip
+
+
+def _look(rng: np.random.Generator, combo: Combo) -> Look:
+    return Look(*combo, jitter=jitter(rng), phase=float(rng.uniform(0, 1)))
+
+
+def _first_pose(rng: np.random.Generator, field: Field) -> Pose:
+    size = float(rng.uniform(58, 100)) * field.unit
+    edge = reach(size)
+    x, y = float(rng.uniform(edge, field.width - edge)), float(rng.uniform(edge, field.height - edge))
+    return Pose(x, y, size, float(rng.uniform(-40, 40)), bool(rng.random() < 0.5))
+
+
+def _still_things(rng: np.random.Generator, field: Field, start: Pose, split: Split) -> tuple[Sprite, ...]:
+    """Two to four things that keep clear of each other and of where the target begins."""
+    choice = combos(split)
+    taken = [Thing(Look("", "", ""), start, "")]
+    sprites = []
+    for _ in range(int(rng.integers(2, 5))):
+        size = float(rng.uniform(54, 90)) * field.unit
+        pose = find_room(rng, (field.width, field.height), size, (taken, 0.0))
+        look = _look(rng, choice[int(rng.integers(len(choice)))])
+        if pose is not None:
+            taken.append(Thing(look, pose, ""))
+            sprites.append(draw(look, pose, scale=field.unit))
+    return tuple(sprites)
+
+
+def _coverer(rng: np.random.Generator, split: Split) -> Look:
+    choice = [combo for combo in combos(split) if combo.kind in _COVERERS]
+    return _look(rng, choice[int(rng.integers(len(choice)))])
