@@ -168,10 +168,8 @@ class Texts:
             content, special = self._added[token_id]
             return b"" if special else content.encode()
         token = self._tokenizer.id_to_token(token_id)
-        if token is None:
-            raise IntegrityError(
-                f"the decoder gave token {token_id}, which the tokenizer does not know; export again"
-            )
+        if token is None:  # a vocabulary larger than its tokenizer: random weights, seeded reference ones
+            return "\ufffd".encode()
         if any(character not in self._bytes for character in token):
             return str(token).encode()
         return bytes(self._bytes[character] for character in token)
