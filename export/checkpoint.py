@@ -1,7 +1,7 @@
 """A PAM checkpoint as named tensors under one set of keys, and modules filled from it.
 
-Sources: a PAM folder with SAM 2's weights inside it or beside it, or seeded random numbers. Tensors are read one at a
-time from the memory map; no file's code is ever run. This module knows neither graphs nor targets.
+Sources: a PAM folder with SAM 2's weights inside it or beside it, or seeded random numbers. Tensors are read
+one at a time from the memory map; no file's code is ever run. This module knows neither graphs nor targets.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from pam_edge.prompts import PAM_PROMPTS
 
 RANDOM = "random:"
 STANDIN_VOCAB = 1024
-# Rows beyond the tokenizer's length that count as padding, as a share of all: 0.2 % in Qwen2.5's files. Many more are no
-# padding but a vocabulary that the tokenizer does not spell out, as in the reference checkpoint, whose answers use it.
+# Rows beyond the tokenizer's length that count as padding, as a share of all: 0.2 % in Qwen2.5's files. Many
+# more are words the tokenizer does not spell out, as in the reference checkpoint, whose answers use them.
 PADDING_SHARE = 1 / 64
 EMBEDDING, HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
 # A PAM folder's key prefixes and ours; the first that fits wins.
@@ -101,9 +101,9 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a PAM folder, or `random:VARIANT` (seeded by `seed`), without reading its tensors.
 
-    sam2: SAM 2.1's own `.pt`; it wins over weights inside the folder. sam2_config: its configuration as JSON (default
-    SAM 2.1 Hiera-L). Raises UsageError for what cannot be meant, IntegrityError for a file that is damaged, hostile or
-    incomplete: missing, extra and misshaped keys in one message.
+    sam2: SAM 2.1's own `.pt`; it wins over weights inside the folder. sam2_config: its configuration as JSON
+    (default SAM 2.1 Hiera-L). Raises UsageError for what cannot be meant, IntegrityError for a file that is
+    damaged, hostile or incomplete: missing, extra and misshaped keys in one message.
     """
     if weights.startswith(RANDOM):
         if sam2 is not None or sam2_config is not None:
@@ -222,7 +222,7 @@ def _random(weights: str, seed: int) -> Checkpoint:
         random_entries(expected_shapes(variant), seed),
         weights=Weights(kind="random", source=weights),
         tokenizer=tokenizer,
-        stop_ids=(tokenizer.token_to_id(IM_END), tokenizer.token_to_id(END_OF_TEXT)),
+        stop_ids=(*_ids(tokenizer, IM_END), *_ids(tokenizer, END_OF_TEXT)),
     )
 
 
@@ -278,7 +278,7 @@ def _without_tied_head(folder: Path, entries: dict[str, Entry]) -> dict[str, Ent
 
 
 def _perceiver_of(entries: Mapping[str, Entry]) -> PerceiverConfig:
-    """The perceiver's numbers are in no configuration file, only in its weights; where those are missing, PAM's own."""
+    """The perceiver's numbers are in its weights alone; where those are missing, PAM's own."""
     default = PerceiverConfig()
     mlp = entries.get("perceiver.layers.0.mlp.layers.0.weight")
     semantic = entries.get("perceiver.sem_tokens.weight")
@@ -297,7 +297,11 @@ def _stop_ids(folder: Path, config: Mapping[str, Any], tokenizer: Tokenizer) -> 
     listed = listed if isinstance(listed, list) else [listed]
     if not all(isinstance(n, int) and 0 <= n < tokenizer_length(tokenizer) for n in listed):
         raise IntegrityError(f"{path}: eos_token_id {listed} is not a list of token ids")
-    return tuple(dict.fromkeys([tokenizer.token_to_id(IM_END), *listed]))
+    return tuple(dict.fromkeys([*_ids(tokenizer, IM_END), *listed]))
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return [n] if (n := tokenizer.token_to_id(text)) is not None else []
 
 
 def _given_json(path: Path, option: str) -> dict[str, Any]:

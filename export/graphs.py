@@ -1,7 +1,7 @@
 """Where PAM is cut: one module per stateless graph, with exactly the graph's named inputs and outputs.
 
-Whatever is constant for given weights (position encodings) is computed when a graph is made and becomes a constant
-of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter.
+Whatever is constant for given weights (position encodings) is computed when a graph is made and becomes a
+constant of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing_extensions import assert_never
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import Variant
 from pam_edge.export.model.perceiver import Perceiver
-from pam_edge.export.model.vision import MaskHead, VisionTower
+from pam_edge.export.model.vision import MaskHead, Segmented, VisionTower
 
 GraphName = Literal["image_encoder", "mask_decoder", "perceiver", "decoder"]
 STATELESS: tuple[GraphName, ...] = ("image_encoder", "mask_decoder", "perceiver")
@@ -33,7 +33,7 @@ class ImageEncoderGraph(nn.Module):
         self.register_buffer("position", tower.image_encoder.trunk.position().detach().contiguous())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """image [1, 3, S, S] -> image_embed [1, C, E, E], high_res_0 [1, C/8, 4E, 4E], high_res_1 [1, C/4, 2E, 2E]."""
+        """image -> image_embed, high_res_0, high_res_1; shapes as in `graph_specs`."""
         fine, middle, embed = self.image_encoder(image, self.position)
         return embed, self.conv_s0(fine), self.conv_s1(middle)
 
@@ -63,12 +63,12 @@ class MaskDecoderGraph(nn.Module):
         point_labels: Tensor,
         mask_prompt: Tensor,
         has_mask: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """-> masks, iou, object_score, object_pointer, region_embed, mask_tokens; shapes as in `graph_specs`."""
+    ) -> Segmented:
+        """-> masks, iou, object_score, object_pointer, region_embed, mask_tokens; see `graph_specs`."""
         conditioned = image_embed + no_memory.reshape(-1, 1, 1, 1) * self.head.no_mem_embed.reshape(
             1, -1, 1, 1
         )
-        found = self.head.decode_masks(
+        return self.head.decode_masks(
             conditioned,
             (high_res_0, high_res_1),
             point_coords,
@@ -77,7 +77,6 @@ class MaskDecoderGraph(nn.Module):
             has_mask=has_mask,
             image_pe=self.pe,
         )
-        return tuple(found)
 
 
 class PerceiverGraph(nn.Module):
@@ -91,7 +90,7 @@ class PerceiverGraph(nn.Module):
         self.register_buffer("pe", perceiver.image_pe().detach().contiguous())
 
     def forward(self, region_embed: Tensor, mask_tokens: Tensor) -> Tensor:
-        """region_embed [1, C, E, E], mask_tokens [1, 2, C] -> region_tokens [1, R, H]."""
+        """region_embed, mask_tokens -> region_tokens; shapes as in `graph_specs`."""
         tokens: Tensor = self.perceiver(region_embed, mask_tokens, self.pe)
         return tokens
 

@@ -27,7 +27,7 @@ def _maker(key: str, shape: tuple[int, ...], seed: int) -> Callable[[], Tensor]:
 
 
 def random_tensor(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Float32 numbers of unit-variance layers: matrices over the root of their fan-in, norms near 1, biases near 0."""
+    """Float32 numbers: matrices over the root of their fan-in, norm scales near 1, biases near 0."""
     rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
     x = rng.standard_normal(shape, dtype=np.float32)
     if key.endswith("gaussian_matrix"):

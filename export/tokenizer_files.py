@@ -16,7 +16,10 @@ from pam_edge.export.weight_files import MAX_JSON_BYTES, read_json
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # How Qwen2 cuts text before byte-level BPE.
-QWEN2_PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -88,7 +91,7 @@ def _qwen2(model: models.BPE) -> Tokenizer:
 
 
 def standin_tokenizer(texts: Sequence[str], *, size: int) -> Tokenizer:
-    """A byte-level BPE made from `texts` alone, for random weights: any text can be written, and `texts` are short in it."""
+    """A byte-level BPE made from `texts` alone: it can write any text, and `texts` are short in it."""
     tokenizer = _qwen2(models.BPE())
     trainer: Any = trainers.BpeTrainer(
         vocab_size=size,

@@ -1,6 +1,6 @@
 """Weight files as named, lazily read tensors: safetensors folders and SAM 2's `.pt`.
 
-Files are memory-mapped and nothing in them is ever executed. Which tensor belongs where is known in `checkpoint.py`.
+Files are memory-mapped, nothing in them is ever executed. Which tensor belongs where, `checkpoint.py` knows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises IntegrityError for anything else, EnvironmentProblem where it cannot be read."""
+    """A JSON object from a file. Raises IntegrityError for anything else, or EnvironmentProblem."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise IntegrityError(f"{path} is over {MAX_JSON_BYTES >> 20} MiB; refusing to read it")
@@ -95,7 +95,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 def safetensors_file(path: Path) -> dict[str, Entry]:
     """Every tensor of one safetensors file. A link is followed: download caches are made of links."""
     try:
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")
         entries = {}
         for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
             part = file.get_slice(key)
@@ -120,7 +120,7 @@ def _safetensors_reader(file: Any, key: str) -> Callable[[], Tensor]:
 
 
 def sam2_file(path: Path) -> dict[str, Entry]:
-    """Every tensor of a SAM 2 checkpoint `{"model": state_dict}`. A pickle that holds code is refused, not run."""
+    """Every tensor of a SAM 2 checkpoint `{"model": state_dict}`. A pickle with code is refused, not run."""
     if not path.is_file():
         raise UsageError(f"no SAM 2 checkpoint at {path}")
     try:

@@ -18,7 +18,7 @@ TOP_DOWN_LEVELS = (2, 3)  # of the four maps, those that take part in the neck's
 
 
 class Hiera(nn.Module):
-    """The trunk: windowed attention in four stages, each half the resolution and twice the width of the one before."""
+    """The trunk: windowed attention in four stages, each at half the resolution and twice the width."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Hiera(nn.Module):
 
 
 class Block(nn.Module):
-    """One Hiera block on a [B, H, W, width] map; `window` 0 attends globally, `pool` halves the resolution."""
+    """One Hiera block on a [B, H, W, width] map; `window` 0 is global, `pool` halves the resolution."""
 
     def __init__(self, width: int, out: int, *, heads: int, window: int, pool: bool) -> None:
         super().__init__()
@@ -90,7 +90,8 @@ class Block(nn.Module):
         else:
             attended = self.attn(normed)
         x = x + attended
-        return x + self.mlp(self.norm2(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 class WindowAttention(nn.Module):
@@ -114,7 +115,8 @@ class WindowAttention(nn.Module):
         k = k.reshape(b, h * w, self.heads, d).transpose(1, 2)
         v = v.reshape(b, h * w, self.heads, d).transpose(1, 2)
         attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
-        return self.proj(attended.reshape(b, rows, columns, self.out))
+        out: Tensor = self.proj(attended.reshape(b, rows, columns, self.out))
+        return out
 
 
 def max_pool(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The language model: Qwen2 (arXiv 2412.15115) with real-valued rotary positions and a cache that is passed along.
+"""The language model: Qwen2 (arXiv 2412.15115), real-valued rotary positions, a cache that is passed along.
 
 It reads embeddings, so it knows neither text nor images.
 """
@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
 
 
 def rotation(config: LanguageConfig, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for `count` positions from `start`, each [count, head_dim]; the two halves are equal."""
+    """Cosines and sines of `count` positions from `start`, each [count, head_dim]; its halves are equal."""
     index = torch.arange(0, config.head_dim, 2, device=device).float()
     frequency = 1.0 / config.rope_theta ** (index / config.head_dim)
     angle = torch.arange(start, start + count, device=device).float()[:, None] * frequency
@@ -126,7 +126,7 @@ class Language(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, embeds: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """Embeddings [B, T, hidden] after what `cache` holds -> logits [B, vocabulary] of the last position, new cache."""
+        """Embeddings [B, T, hidden] after those in `cache` -> last position's logits [B, V], new cache."""
         x, cache = self.hidden(embeds, cache)
         return self.logits(x[:, -1]), cache
 

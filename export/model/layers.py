@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Additive attention mask of a slot without influence: exp underflows to exactly 0, and float16 can hold the number.
+# Additive attention mask of a slot without influence: exp underflows to exactly 0, and float16 can hold it.
 MASKED = -3e4
 
 
@@ -24,7 +25,7 @@ class MLP(nn.Module):
         sigmoid: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
         self.sigmoid = sigmoid
 
@@ -65,9 +66,10 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, width)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """q [B, T, width], k and v [B, L, kv_width], additive `mask` broadcastable to [B, heads, T, L] -> [B, T, width]."""
+        """q [B, T, width], k and v [B, L, kv_width], additive `mask` [B, 1, 1, L] -> [B, T, width]."""
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
-        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        out: Tensor = self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        return out
 
     def split(self, x: Tensor) -> Tensor:
         """[B, T, inner] -> [B, heads, T, inner / heads]."""
@@ -82,7 +84,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class FourierPosition(nn.Module):
-    """Random-Fourier position encoding (SAM 2 `PositionEmbeddingRandom`): a buffer of the checkpoint, not learned."""
+    """Random-Fourier position encoding (SAM 2 `PositionEmbeddingRandom`): stored, not learned."""
 
     positional_encoding_gaussian_matrix: Tensor
 
@@ -99,11 +101,12 @@ class FourierPosition(nn.Module):
         """The encoding of every cell centre of a size x size grid, [1, width, size, size]."""
         centre = (torch.arange(size, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / size
         y, x = torch.meshgrid(centre, centre, indexing="ij")
-        return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
+        code: Tensor = self(torch.stack([x, y], dim=-1))
+        return code.permute(2, 0, 1)[None]
 
 
 def sine_position(width: int, size: int, device: torch.device) -> Tensor:
-    """SAM 2's normalized sine encoding of a size x size grid, [1, width, size, size]; first half y, second half x."""
+    """SAM 2's normalized sine encoding of a grid, [1, width, size, size]; first half y, second half x."""
     half = width // 2
     place = torch.arange(1, size + 1, dtype=torch.float32, device=device)
     place = place / (place[-1] + 1e-6) * (2 * math.pi)

@@ -74,7 +74,7 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         high_res: tuple[Tensor, Tensor],
     ) -> Decoded:
-        """Image [B, C, E, E], points [B, P, C] with additive mask [B, P], dense prompt [B, C, E, E] or [1, C, 1, 1]."""
+        """Image [B, C, E, E], points [B, P, C], mask [B, P], dense prompt [B, C, E, E] or [1, C, 1, 1]."""
         b = points.shape[0]
         own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own[None].expand(b, -1, -1), points], dim=1)

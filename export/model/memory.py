@@ -51,7 +51,8 @@ class ConvNextBlock(nn.Module):
         """[B, C, H, W] -> the same."""
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)
+        out: Tensor = x + y.permute(0, 3, 1, 2)
+        return out
 
 
 class Fuser(nn.Module):
@@ -107,7 +108,7 @@ def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class RotaryAttention(Attention):
-    """Attention with axial rotary positions, real-valued. Keys may hold several grids, then tokens without a place."""
+    """Attention with axial rotary positions. Keys may hold several grids, then tokens without a place."""
 
     def rotary(
         self,
@@ -161,7 +162,8 @@ class MemoryAttentionLayer(nn.Module):
         x = x + self.cross_attn_image.rotary(
             y, memory + memory_pe, memory, rotation=rotation, unplaced=pointers, mask=mask
         )
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        out: Tensor = x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        return out
 
 
 class MemoryAttention(nn.Module):
@@ -182,13 +184,15 @@ class MemoryAttention(nn.Module):
         pointers: int,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Image embedding [B, C, E, E] with sine encoding [1, C, E, E]; memory, memory_pe [B, M, mem_dim] -> [B, C, E, E].
+        """Image embedding [B, C, E, E] and sine encoding [1, C, E, E]; memory and encoding [B, M, mem_dim].
 
-        The last `pointers` of the M memory entries are object pointers; additive `mask` [B, 1, 1, M] silences entries.
+        The last `pointers` of the M entries are object pointers; additive `mask` [B, 1, 1, M] silences some.
+        -> conditioned embedding [B, C, E, E].
         """
         b, c, e, _ = image_embed.shape
         rotation = axial_rotation(c, e, image_embed.device)
         x = (image_embed + 0.1 * image_pe).flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x, memory, memory_pe, rotation=rotation, pointers=pointers, mask=mask)
-        return self.norm(x).transpose(1, 2).reshape(b, c, e, e)
+        out: Tensor = self.norm(x)
+        return out.transpose(1, 2).reshape(b, c, e, e)

@@ -34,9 +34,9 @@ class Perceiver(TwoWayTransformer):
         return self.pe_layer.dense(self.embed_size)
 
     def forward(self, region_embed: Tensor, mask_tokens: Tensor, image_pe: Tensor | None = None) -> Tensor:
-        """An image's region, or a clip's first frame: [B, C, E, E], [B, 2, C] -> [B, (E/2)^2 + 18, H], scale 1/2.
+        """An image's region at scale 1/2: [B, C, E, E], [B, 2, C] -> [B, (E/2)^2 + 18, H].
 
-        Tokens: image, newline, semantic, newline. `image_pe` is what `image_pe()` returned, where the caller keeps it.
+        Tokens: image, newline, semantic, newline. `image_pe`: what `image_pe()` gave, if kept.
         """
         semantic, image = self.perceive(region_embed, mask_tokens, image_pe)
         return self.lay_out(as_tokens(self.shuffle(image, 2)), semantic, frame=False)
@@ -66,7 +66,7 @@ class Perceiver(TwoWayTransformer):
         return tokens[:, mask_tokens.shape[1] :], image
 
     def shuffle(self, image: Tensor, factor: int) -> Tensor:
-        """Space to depth in the original's own order, [B, C, h, w] -> [B, C * factor^2, h / factor, w / factor]."""
+        """Space to depth in the original's own order; see `pixel_shuffle`."""
         return pixel_shuffle(image, factor)
 
     def lay_out(self, image: Tensor, semantic: Tensor, *, frame: bool) -> Tensor:
@@ -84,10 +84,10 @@ class Perceiver(TwoWayTransformer):
 
 
 def pixel_shuffle(image: Tensor, factor: int) -> Tensor:
-    """The original's space to depth: it takes the [B, C, H, W] map for a [B, w, h, c] one, axes as they lie."""
-    b, w, h, c = image.permute(0, 2, 3, 1).shape
-    x = image.permute(0, 2, 3, 1).reshape(b, w, h // factor, c * factor)
-    x = x.permute(0, 2, 1, 3).reshape(b, h // factor, w // factor, c * factor * factor)
+    """[B, C, H, W] -> [B, C * factor^2, W / factor, H / factor]: rows and columns change places."""
+    b, c, h, w = image.shape
+    x = image.permute(0, 2, 3, 1).reshape(b, h, w // factor, c * factor)
+    x = x.transpose(1, 2).reshape(b, w // factor, h // factor, c * factor * factor)
     return x.permute(0, 3, 1, 2)
 
 

@@ -35,9 +35,9 @@ class PromptEncoder(nn.Module):
         )
 
     def points(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Coords [B, N, 2] in model pixels, labels [B, N] -> embeddings [B, N + 1, C], additive mask [B, N + 1].
+        """Coords [B, N, 2] in model pixels, labels [B, N] -> embeddings [B, N + 1, C], mask [B, N + 1].
 
-        The last slot is SAM's padding point, always there. The mask is 0 for a slot that counts, else `MASKED`.
+        The last slot is SAM's padding point, always there. The mask is `MASKED` for an empty slot, else 0.
         """
         coords = torch.cat([coords, torch.zeros_like(coords[:, :1])], dim=1)
         labels = torch.cat([labels, torch.full_like(labels[:, :1], NOT_A_POINT)], dim=1)[..., None]
@@ -50,9 +50,10 @@ class PromptEncoder(nn.Module):
         return embedding, (labels[..., 0] == EMPTY_SLOT).to(coords.dtype) * MASKED
 
     def dense(self, mask: Tensor, has_mask: Tensor) -> Tensor:
-        """Mask logits [B, 1, 4E, 4E] and flag [B] (1.0 use it, 0.0 use the learned no-mask) -> [B, C, E, E]."""
+        """Mask logits [B, 1, 4E, 4E] and flag [B] (1.0: use it, 0.0: the learned no-mask) -> [B, C, E, E]."""
         flag = has_mask.reshape(-1, 1, 1, 1)
-        return flag * self.mask_downscaling(mask) + (1 - flag) * self.no_mask()
+        dense: Tensor = flag * self.mask_downscaling(mask) + (1 - flag) * self.no_mask()
+        return dense
 
     def no_mask(self) -> Tensor:
         """What stands for "no mask prompt", [1, C, 1, 1]."""

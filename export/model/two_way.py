@@ -28,7 +28,7 @@ class TwoWayLayer(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, *, query_pe: Tensor, key_pe: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Queries [B, T, width], keys [B, L, width]; additive `mask` [B, 1, 1, T] silences queries as keys."""
+        """Queries [B, T, width], keys [B, L, width]; `mask` [B, 1, 1, T] is on the queries as keys."""
         queries = self.norm1(self.attend_self(queries, query_pe, mask))
         q, k = queries + query_pe, keys + key_pe
         queries = self.norm2(queries + self.cross_attn_token_to_image(q, k, keys))
@@ -43,7 +43,8 @@ class TwoWayLayer(nn.Module):
             attended: Tensor = self.self_attn(queries, queries, queries, mask)
             return attended
         q = queries + query_pe
-        return queries + self.self_attn(q, q, queries, mask)
+        out: Tensor = queries + self.self_attn(q, q, queries, mask)
+        return out
 
 
 class TwoWayTransformer(nn.Module):
@@ -60,9 +61,9 @@ class TwoWayTransformer(nn.Module):
     def attend(
         self, image: Tensor, image_pe: Tensor, tokens: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Image [B, C, H, W], its position encoding [1, C, H, W], tokens [B, T, C] -> tokens [B, T, C], image [B, C, H, W].
+        """Image [B, C, H, W] with position encoding [1, C, H, W] and tokens [B, T, C] -> tokens, image.
 
-        The tokens' initial value is also their position encoding.
+        The tokens' initial value is also their position encoding. Additive `mask`: [B, 1, 1, T].
         """
         keys, key_pe = image.flatten(2).transpose(1, 2), image_pe.flatten(2).transpose(1, 2)
         queries = tokens

@@ -1,7 +1,7 @@
 """The vision tower: SAM 2.1's video predictor as PAM uses it, for one image and for a frame of a clip.
 
-PAM's differences from stock SAM 2.1 live here: the mask is always mask token 0, and two mask tokens are taken out for
-the Semantic Perceiver (arXiv 2506.05302, section 3). Preprocessing and the order of frames are known elsewhere.
+PAM's differences from stock SAM 2.1 live here: the mask is always mask token 0, and two mask tokens are taken
+out for the Semantic Perceiver (arXiv 2506.05302, section 3). It knows neither pixels nor the order of frames.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class MaskHead(nn.Module):
     ) -> Segmented:
         """Segment what each of B prompts points at.
 
-        conditioned [B or 1, C, E, E]: embedding after `without_memory` or memory attention; one image serves all prompts.
-        high_res: [B or 1, C/8, 4E, 4E] and [B or 1, C/4, 2E, 2E]. point_coords [B, N, 2] in model pixels, point_labels
-        [B, N] (see PromptEncoder). mask_prompt [B, 1, 4E, 4E] logits with has_mask [B]; without has_mask it is used.
-        image_pe: what `image_pe()` returned, where the caller keeps it.
+        conditioned [B or 1, C, E, E]: embedding after `without_memory` or memory attention; one image serves
+        all prompts. high_res: [B or 1, C/8, 4E, 4E] and [B or 1, C/4, 2E, 2E]. point_coords [B, N, 2] in
+        model pixels, point_labels [B, N] (see PromptEncoder). mask_prompt [B, 1, 4E, 4E] logits with has_mask
+        [B]; without has_mask it is used. image_pe: what `image_pe()` gave, where the caller keeps it.
         """
         batch = point_coords.shape[0]
         points, points_mask = self.sam_prompt_encoder.points(point_coords, point_labels)
@@ -148,7 +148,7 @@ class VisionTower(MaskHead):
     def encode_memory(
         self, image_embed: Tensor, masks: Tensor, object_score: Tensor, *, prompted: bool
     ) -> Tensor:
-        """Remember a frame: embedding [B, C, E, E], mask logits [B, 1, 4E, 4E], score [B, 1] -> [B, mem_dim, E, E].
+        """Remember a frame: embedding, mask logits [B, 1, 4E, 4E], score [B, 1] -> [B, mem_dim, E, E].
 
         `prompted`: the mask came from clicks or a box and is made binary first.
         """
@@ -156,7 +156,7 @@ class VisionTower(MaskHead):
         masks = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
         soft = (masks > 0).to(masks.dtype) if prompted else torch.sigmoid(masks)
         scaled = soft * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
-        memory = self.memory_encoder(image_embed, scaled)
+        memory: Tensor = self.memory_encoder(image_embed, scaled)
         missing = (object_score <= 0).to(masks.dtype)[..., None, None]
         return memory + missing * self.no_obj_embed_spatial[..., None, None]
 

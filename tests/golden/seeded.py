@@ -65,7 +65,7 @@ def write_golden_folder(root: Path, *, dtype: torch.dtype = torch.float16) -> Go
     for n in range(SHARDS):
         name = f"model-{n + 1:05}-of-{SHARDS:05}.safetensors"
         save_file({key: tensors[key] for key in ours[n::SHARDS]}, folder / name)
-        weight_map |= {key: name for key in ours[n::SHARDS]}
+        weight_map |= dict.fromkeys(ours[n::SHARDS], name)
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": weight_map})
     )

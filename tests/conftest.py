@@ -1,0 +1,48 @@
+"""Fixtures that several tests share. The golden checkpoint is written once a session, if asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+import pytest
+
+if TYPE_CHECKING:
+    from golden.seeded import GoldenFolder
+    from golden.torch_side import Model
+
+    from pam_edge.export.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, npt.NDArray[Any]]:
+    """The original's outputs: every array of golden.npz by its key."""
+    from golden.reference import golden
+
+    return golden()
+
+
+@pytest.fixture(scope="session")
+def golden_folder(tmp_path_factory: pytest.TempPathFactory) -> GoldenFolder:
+    """The golden checkpoint on disk: `.weights`, `.sam2`, `.sam2_config`."""
+    from golden.seeded import write_golden_folder
+
+    return write_golden_folder(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(golden_folder: GoldenFolder) -> Checkpoint:
+    """The golden checkpoint, opened."""
+    from pam_edge.export.checkpoint import open_checkpoint
+
+    return open_checkpoint(
+        str(golden_folder.weights), sam2=golden_folder.sam2, sam2_config=golden_folder.sam2_config
+    )
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_checkpoint: Checkpoint) -> Model:
+    """The golden checkpoint in our PyTorch modules."""
+    from golden.torch_side import Model
+
+    return Model.load(golden_checkpoint)
