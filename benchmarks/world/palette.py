@@ -80,7 +80,6 @@ def paint_table(colour: Colour, jitter: NDArray[np.float64]) -> NDArray[np.uint8
             pass
     for name, rgb in rows.items():
         table[PAINTS.index(name)] = rgb
-    table[PAINTS.index("hole")] = rows[
-        "outline"
-    ]  # what is outside mixes into the rim when the picture shrinks
+    # What is outside mixes into the rim when the picture shrinks.
+    table[PAINTS.index("hole")] = rows["outline"]
     return np.clip(np.rint(table), 0, 255).astype(np.uint8)
