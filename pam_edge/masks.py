@@ -56,10 +56,9 @@ def _linear(old: int, new: int) -> Floats:
     """[new, old] weights of linear interpolation, two a row; single precision throughout, as torch computes
     them.
     """
-    scale = np.float32(old) / np.float32(new)
-    place = np.maximum(
-        scale * (np.arange(new, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0)
-    )
+    scale = float(np.float32(old) / np.float32(new))
+    # One rounding, as in a fused multiply-add.
+    place = np.maximum(scale * (np.arange(new) + 0.5) - 0.5, 0).astype(np.float32)
     low = np.minimum(place.astype(np.int64), old - 1)
     share = np.clip(place - low, 0, 1).astype(np.float32)
     weights = np.zeros((new, old), np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
+from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
 from pam_edge.masks import area_resample
 
 Array = npt.NDArray[Any]
@@ -54,14 +54,18 @@ def load_image(source: ImageSource) -> Image.Image:
     raw = source if isinstance(source, bytes) else _read(Path(source))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            warnings.simplefilter("ignore")  # of large pictures (our own limit follows) and odd metadata
             Image.init()
             with Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                 return _upright(image, name)
+    except PamEdgeError:
+        raise
     except UnidentifiedImageError as e:
         raise IntegrityError(f"{name} is not a picture; pam-edge reads {', '.join(FORMATS)}") from e
     except Image.DecompressionBombError as e:
         raise IntegrityError(f"{name}: {_too_large('the picture')}") from e
+    except Exception as e:
+        raise _damaged(name, e) from e
 
 
 def pixels(picture: Image.Image, image_size: int) -> Floats:
@@ -200,12 +204,17 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     try:
         image.seek(0)
         return _to_rgb(ImageOps.exif_transpose(image))
-    except UsageError:
+    except PamEdgeError:
         raise
-    except (
-        Exception
-    ) as e:  # PIL's decoders raise nearly anything on damaged input (OSError, SyntaxError, struct.error...)
-        raise IntegrityError(f"{name} is damaged or cut short ({e}); get the file again") from e
+    except Exception as e:
+        raise _damaged(name, e) from e
+
+
+def _damaged(name: str, error: Exception) -> IntegrityError:
+    """PIL's readers raise nearly anything on damaged input (OSError, SyntaxError, struct.error...): it all
+    means this.
+    """
+    return IntegrityError(f"{name} is damaged or cut short ({error}); get the file again")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
