@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
-from pam_edge.config import NANO, LanguageConfig
+from pam_edge.config import NANO, LanguageConfig, Variant
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
 
 TINY = LanguageConfig(
@@ -51,20 +51,27 @@ def tiny_weights(lm: LanguageConfig) -> dict[str, np.ndarray]:
 
 
 def tiny_bundle(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
-    """Export the tiny decoder into `folder` and open it without the parts that no decoder reads."""
-    files = language2onnx(lm, tiny_weights(lm).__getitem__, folder)
+    """Export the tiny decoder into `folder` and open it."""
+    files = tuple(map(file_ref, language2onnx(lm, tiny_weights(lm).__getitem__, folder)))
     inputs, outputs = decoder_specs(lm)
-    refs = tuple(file_ref(path) for path in files)
+    variant = msgspec.structs.replace(NANO, name="tiny", language=lm)
+    graph = Graph(name="decoder", files=files, inputs=inputs, outputs=outputs)
+    return Bundle(folder, tiny_manifest(variant, (graph,), files[2]))
+
+
+def tiny_manifest(variant: Variant, graphs: tuple[Graph, ...], embedding: FileRef) -> Manifest:
+    """A manifest of graphs alone: no tokenizer and no prompts, which no engine reads."""
     nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)
-    manifest = Manifest(
+    shape = (variant.language.vocab_size, variant.language.hidden_size)
+    return Manifest(
         schema=1,
-        variant=msgspec.structs.replace(NANO, name="tiny", language=lm),
+        variant=variant,
         weights=Weights(kind="random", source="random:tiny"),
         target="cpu",
         runtime="onnxruntime",
-        scheme="float32",
-        graphs=(Graph(name="decoder", files=refs, inputs=inputs, outputs=outputs),),
-        embedding=Embedding(file=refs[2], dtype="float32", shape=(lm.vocab_size, lm.hidden_size)),
+        scheme="fp32",
+        graphs=graphs,
+        embedding=Embedding(file=embedding, dtype="float32", shape=shape),
         tokenizer=nothing,
         prompts=Prompts(before="", after="{task}", tasks={}),
         stop_ids=(0,),
@@ -72,4 +79,3 @@ def tiny_bundle(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
         golden=nothing,
         verification=None,
     )
-    return Bundle(folder, manifest)
