@@ -99,7 +99,8 @@ class FourierPosition(nn.Module):
 
     def dense(self, size: int) -> Tensor:
         """The encoding of every cell centre of a size x size grid, [1, width, size, size]."""
-        centre = (torch.arange(size, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / size
+        matrix = self.positional_encoding_gaussian_matrix
+        centre = (torch.arange(size, dtype=matrix.dtype, device=matrix.device) + 0.5) / size
         y, x = torch.meshgrid(centre, centre, indexing="ij")
         code: Tensor = self(torch.stack([x, y], dim=-1))
         return code.permute(2, 0, 1)[None]
