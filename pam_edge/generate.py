@@ -110,7 +110,8 @@ def generate(
 
 def _draw(logits: Floats, *, temperature: float, top_p: float, random: np.random.Generator) -> int:
     best = greedy(logits)
-    weights = np.exp((logits.astype(np.float64) - logits[best]) / temperature)
+    with np.errstate(over="ignore"):  # a hair above greedy: all others fall to nothing
+        weights = np.exp((logits.astype(np.float64) - logits[best]) / temperature)
     kept = np.flatnonzero(weights)
     if top_p < 1:
         kept = kept[np.argsort(-weights[kept], kind="stable")]

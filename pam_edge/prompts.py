@@ -133,7 +133,10 @@ class Texts:
         return tasks[task].replace("{history}", history or _NO_HISTORY[lang])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of finished tokens; control tokens are left out, bytes that are no UTF-8 become U+FFFD."""
+        """Text of finished tokens; control tokens are left out.
+
+        Bytes that are no UTF-8, and ids the tokenizer has no word for, become U+FFFD.
+        """
         return b"".join(map(self._token_bytes, ids)).decode("utf-8", errors="replace")
 
     def detokenizer(self) -> Detokenizer:

@@ -1,0 +1,57 @@
+"""`import pam_edge` is for everyone: no torch, no engine, well under a second."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "safetensors", "coremltools", "typer", "tokenizers")
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_light() -> None:
+    code = f"""
+import sys, time
+start = time.perf_counter()
+import pam_edge
+print(time.perf_counter() - start)
+print([m for m in {HEAVY!r} if m in sys.modules])
+"""
+    seconds, heavy = python(code).splitlines()
+    assert float(seconds) < 1 and heavy == "[]"
+
+
+def test_the_whole_run_side_needs_no_torch_and_no_engine_until_a_bundle_is_opened() -> None:
+    code = f"""
+import sys
+import pam_edge.overlay, pam_edge.pam, pam_edge.report
+from pam_edge import Bundle, Pam, load
+print([m for m in {HEAVY[:6]!r} if m in sys.modules])
+"""
+    assert python(code).strip() == "[]"
+
+
+def test_the_public_face_is_four_names() -> None:
+    code = """
+import pam_edge
+print(sorted(pam_edge.__all__), pam_edge.__version__)
+"""
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1]
+    assert python(code).strip() == f"['Bundle', 'Pam', '__version__', 'load'] {version}"
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    import pam_edge
+
+    with pytest.raises(AttributeError, match="nothing"):
+        pam_edge.nothing  # noqa: B018
