@@ -30,7 +30,14 @@ ImageSource = str | Path | bytes | Image.Image | npt.NDArray[Any]
 MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB as RGB: more than any phone's camera
 MAX_SIDE = 1 << 15
 # The plain picture formats. Never all that PIL knows: its EPS reader starts a Postscript interpreter.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+_COMMON = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "PPM",
+)  # PIL has these at hand; the others take it a tenth of a second
+FORMATS = (*_COMMON, "WEBP", "TIFF", "AVIF", "JPEG2000")
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
 _LEVELS = (
@@ -55,8 +62,7 @@ def load_image(source: ImageSource) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our own limit follows) and odd metadata
-            Image.init()
-            with Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            with _open(raw) as image:
                 return _upright(image, name)
     except PamEdgeError:
         raise
@@ -193,6 +199,14 @@ def _read(path: Path) -> bytes:
         raise EnvironmentProblem(f"may not read {path}: check its permissions") from e
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise UsageError(f"cannot read {str(path)!r}: {e}") from e
+
+
+def _open(raw: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(raw), formats=_COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN])
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
