@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format parity clean
+.PHONY: demo test lint format docs parity clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m pam_edge.benchmarks.demo --out out/demo
+	test -f out/demo/nano/bundle.json || $(BIN)/pam-edge export --target cpu -o out/demo/nano
+	$(BIN)/python -m pam_edge.benchmarks.demo out/demo/nano --out out/demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -20,6 +21,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Generated blocks of the README.
+docs: $(VENV)/.dev
+	$(BIN)/python tools/readme.py
 
 # The same numbers from independent code: the sam2 package and transformers' Qwen2.
 # sam2 is an sdist whose build wants torch: build isolation would fetch a second torch, so it is off.
