@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -53,9 +53,10 @@ class Workspace:
         self._steps: dict[str, Step] = {}
         self._lock: Any = None
         _refuse_strangers(folder)
-        if (folder / MANIFEST).exists() and not force:
-            raise UsageError(f"{folder} already holds a bundle; choose another -o, or --force to replace it")
         earlier = _read_state(folder / STATE, force=force)
+        resumed = earlier is not None and earlier.options == options
+        if (folder / MANIFEST).exists() and not (force or resumed):
+            raise UsageError(f"{folder} already holds a bundle; choose another -o, or --force to replace it")
         if earlier is not None and earlier.options != options and not force:
             changed = _difference(earlier.options, options)
             raise UsageError(
@@ -65,10 +66,10 @@ class Workspace:
         with self._writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            self._remove_bundle()
+            self._remove_bundle(and_its_files=not resumed)
             if earlier is not None:
                 self._clear_partial()
-            if earlier is not None and earlier.options == options:
+            if earlier is not None and resumed:
                 self._steps = {name: step for name, step in earlier.steps.items() if self._intact(step)}
         self._write_state()
 
@@ -86,6 +87,10 @@ class Workspace:
         """A step done earlier, its files known to be unchanged; None where it is still to do."""
         return self._steps.get(name)
 
+    def files(self, name: str) -> tuple[FileRef, ...]:
+        """Files of a finished step, in its order."""
+        return self._steps[name].files
+
     @contextmanager
     def step(self) -> Iterator[Path]:
         """An empty folder to make a step's files in; disk errors inside become the right PamEdgeError."""
@@ -95,20 +100,17 @@ class Workspace:
             place.mkdir()
             yield place
 
-    def keep(self, name: str, *, scratch: Iterable[str] = ()) -> Step:
-        """Move a step's files out of the partial folder and record it; `scratch` names those that will go."""
+    def keep(self, name: str, files: Sequence[str], *, scratch: Sequence[str] = ()) -> Step:
+        """Move a step's files out of the partial folder and record them, in this order; `scratch` will go."""
         place = self.folder / PARTIAL
         with self._writing(self.folder):
-            made = sorted(place.iterdir())
-            refs = {path.name: file_ref(path) for path in made}
-            for path in made:
-                path.replace(self.folder / path.name)
+            step = Step(
+                files=tuple(file_ref(place / file) for file in files),
+                scratch=tuple(file_ref(place / file) for file in scratch),
+            )
+            for file in (*files, *scratch):
+                (place / file).replace(self.folder / file)
             place.rmdir()
-        temporary = set(scratch)
-        step = Step(
-            files=tuple(ref for n, ref in refs.items() if n not in temporary),
-            scratch=tuple(ref for n, ref in refs.items() if n in temporary),
-        )
         self._steps[name] = step
         self._write_state()
         return step
@@ -122,13 +124,13 @@ class Workspace:
             (self.folder / STATE).unlink(missing_ok=True)
             (self.folder / LOCK).unlink(missing_ok=True)
 
-    def _remove_bundle(self) -> None:
+    def _remove_bundle(self, *, and_its_files: bool) -> None:
         """Whatever follows, an old bundle must not open half replaced, nor leave files nobody names."""
         path = self.folder / MANIFEST
         if not path.exists() and not path.is_symlink():
             return
         try:
-            old = list(read_manifest(path).files())
+            old = list(read_manifest(path).files()) if and_its_files else []
         except IntegrityError:
             old = []
         for name in (MANIFEST, *old):

@@ -117,13 +117,17 @@ def relative_error(found: Array, wanted: Array) -> float:
 
 
 def golden_bytes(arrays: Mapping[str, Array], meta: GoldenMeta) -> bytes:
-    """The file's content; equal content gives equal bytes."""
+    """The file's content."""
+    return npz_bytes({META: np.frombuffer(msgspec.json.encode(meta), np.uint8), **arrays}, compress=True)
+
+
+def npz_bytes(arrays: Mapping[str, Array], *, compress: bool) -> bytes:
+    """Named arrays as numpy's .npz; equal arrays give equal bytes."""
     buffer = io.BytesIO()
-    entries = {META: np.frombuffer(msgspec.json.encode(meta), np.uint8), **arrays}
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(entries):
+        for name in sorted(arrays):
             entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, always
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w") as f:
-                np.save(f, np.ascontiguousarray(entries[name]), allow_pickle=False)
+            entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as f:
+                np.save(f, np.ascontiguousarray(arrays[name]), allow_pickle=False)
     return buffer.getvalue()

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from pam_edge.bundle import Bundle, Graph, TensorSpec, Verification
 from pam_edge.golden import HUGE
-from pam_edge.targets import TARGETS
+from pam_edge.region import Region
+from pam_edge.targets import Target
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
@@ -83,10 +84,33 @@ def bundle_summary(bundle: Bundle) -> str:
     return "\n".join(parts)
 
 
-def targets_table() -> str:
+def caveats(bundle: Bundle) -> list[str]:
+    """What whoever uses a bundle must not miss: licence, untrained weights, failed verification."""
+    m = bundle.manifest
+    found = [
+        f"{clean(part.part)} is under {clean(part.licence)}, not for commercial use"
+        for part in m.variant.licences
+        if not part.commercial
+    ]
+    if m.weights.kind == "random":
+        found.append("this bundle's weights are random and untrained: its answers mean nothing")
+    if m.verification is not None and not m.verification.ok:
+        found.append("this bundle failed its verification; `pam-edge inspect` shows where")
+    return found
+
+
+def region_line(region: Region) -> str:
+    """A mask in one line: its share of the picture, its box, how sure the model is."""
+    if region.box is None:
+        return f"mask: empty, the model sees no object there (object score {region.object_score:.2f})"
+    box = ",".join(str(n) for n in region.box)
+    return f"mask: {region.mask.mean():.1%} of the picture, box {box}, score {region.score:.2f}"
+
+
+def targets_table(targets: Sequence[Target]) -> str:
     """One row a target."""
     rows = [("target", "device", "runtime", "schemes", "note")]
-    rows += [(t.name, t.title, t.runtime, ", ".join(t.schemes), t.note) for t in TARGETS]
+    rows += [(t.name, t.title, t.runtime, ", ".join(t.schemes), t.note) for t in targets]
     return columns(rows)
 
 

@@ -1,4 +1,4 @@
-"""Every device pam-edge exports for, one row each: its runtime, what it takes, how close its numbers must come.
+"""Every device pam-edge exports for, one row each: its runtime, what it takes, how close its numbers come.
 
 A target is read at export time only: what a bundle needs to run is in the bundle. Knows no model, no engine.
 """
@@ -12,7 +12,7 @@ from pam_edge.errors import UsageError
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far numbers may lie from PyTorch's, as a part of each tensor's largest value (taken as at least 1)."""
+    """How far numbers may lie from PyTorch's, as a part of each tensor's largest value (at least 1)."""
 
     tensors: float
     masks: float  # mask logits, the end of the longest chain
@@ -42,7 +42,7 @@ TARGETS: tuple[Target, ...] = (
         tolerance=Tolerance(tensors=1e-3, masks=1e-3, logits=1e-3),
         point_slots=None,
         rows=None,
-        note="needs nothing but `pip install pam-edge`; Linux, macOS and Windows wheels of ONNX Runtime",
+        note="needs nothing but `pip install pam-edge`",
     ),
 )
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle import Bundle, Check, Graph, Verification
-from pam_edge.errors import IntegrityError
+from pam_edge.errors import IntegrityError, QualityError
 from pam_edge.golden import HUGE, Golden, relative_error
 from pam_edge.host import describe_host
 from pam_edge.pam import load
@@ -42,9 +42,19 @@ def verify(bundle: Bundle, *, threads: int = 0, progress: Tell = lambda _: None)
     return Verification(runtime=bundle.manifest.runtime, host=describe_host(), checks=checks)
 
 
-def failed_graphs(verification: Verification) -> tuple[str, ...]:
-    """Names of the graphs with a check that is not ok, in the order they ran."""
-    return tuple(dict.fromkeys(check.graph for check in verification.checks if not check.ok))
+def require_ok(verification: Verification | None) -> None:
+    """Raise QualityError naming the graphs that are off, the first of which is the one to look at."""
+    if verification is not None and not verification.ok:
+        off = dict.fromkeys(check.graph for check in verification.checks if not check.ok)
+        raise QualityError(
+            f"numbers are off in {', '.join(off)}: do not trust this bundle's answers here; "
+            "export it again, and report it where that does not help"
+        )
+
+
+def steps(bundle: Bundle) -> tuple[str, ...]:
+    """What `verify` goes through: every graph, then the whole chain."""
+    return (*(graph.name for graph in bundle.manifest.graphs), ANSWER)
 
 
 def _stateless(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) -> Iterator[Check]:

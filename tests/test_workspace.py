@@ -20,7 +20,7 @@ def make(work: Workspace, name: str, content: bytes = b"x") -> None:
     with work.step() as place:
         (place / f"{name}.bin").write_bytes(content)
         (place / f"{name}.tmp").write_bytes(b"scratch")
-    work.keep(name, scratch=[f"{name}.tmp"])
+    work.keep(name, [f"{name}.bin"], scratch=[f"{name}.tmp"])
 
 
 def open_(folder: Path, *, force: bool = False, **options: str) -> Workspace:
@@ -191,3 +191,18 @@ def test_disk_errors_inside_a_step_are_told_and_leave_the_rest(
     with open_(tmp_path / "out") as work:
         assert work.finished("one") is not None
         assert work.finished("two") is None
+
+
+def test_a_run_killed_after_the_manifest_but_before_the_clean_up_is_finished_by_the_next(
+    tmp_path: Path,
+) -> None:
+    with open_(tmp_path / "out") as work:
+        make(work, "one")
+    small_bundle(tmp_path / "out")
+    with open_(tmp_path / "out") as work:
+        assert work.finished("one") is not None
+        assert not (tmp_path / "out" / MANIFEST).exists()
+        assert (tmp_path / "out" / "a.onnx").exists()
+    small_bundle(tmp_path / "out")
+    with pytest.raises(UsageError, match="--force"):
+        open_(tmp_path / "out", target="other")

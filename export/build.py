@@ -1,0 +1,167 @@
+"""The whole export on one screen: target, forecast, checkpoint, graph by graph, bundle.json, verification.
+
+Knows the order of things and nothing of how each is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Verification, write_manifest
+from pam_edge.errors import EnvironmentProblem
+from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
+from pam_edge.export.fingerprint import fingerprint
+from pam_edge.export.forecast import Forecast, forecast
+from pam_edge.export.golden import golden_file
+from pam_edge.export.graphs import GraphName
+from pam_edge.export.onnx_decoder import EMBEDDING
+from pam_edge.export.parts import load_recording, make_graph, recording, specs, split_told
+from pam_edge.export.workspace import Workspace
+from pam_edge.golden import Limits
+from pam_edge.prompts import PAM_PROMPTS
+from pam_edge.targets import Target, scheme_for, target_named
+from pam_edge.verify import verify
+
+GRAPHS: tuple[GraphName, ...] = ("image_encoder", "mask_decoder", "perceiver", "decoder")
+TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
+TOKENIZER, GOLDEN, REST, VERIFY = "tokenizer.json", "golden.npz", "rest", "verify"
+Report = Callable[
+    [str, float | None], None
+]  # a graph or VERIFY, and how much of it is done; None: done before
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything settled before slow work begins."""
+
+    target: Target
+    scheme: str
+    checkpoint: Checkpoint
+    needs: Forecast
+    options: dict[str, str]  # what the bytes depend on
+
+
+def plan(
+    weights: str,
+    *,
+    target: str,
+    scheme: str | None = None,
+    sam2: Path | None = None,
+    sam2_config: Path | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Settle target, scheme and weights, and forecast what they need; reads no tensor and writes nothing.
+
+    Raises UsageError for what is unknown or impossible, IntegrityError for damaged or incomplete weights.
+    """
+    device = target_named(target)
+    chosen = scheme_for(device, scheme)
+    checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
+    options = {
+        "target": device.name,
+        "scheme": chosen,
+        "weights": checkpoint.weights.source,
+        "seed": str(seed),
+    }
+    options |= {tool: version(tool) for tool in TOOLS}
+    trained = Path(weights) if checkpoint.weights.kind == "trained" else None
+    for name, path in (("files", trained), ("sam2", sam2), ("sam2 config", sam2_config)):
+        if path is not None:
+            options[name] = fingerprint(path)
+    shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
+    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes), options)
+
+
+def build(
+    settled: Plan, folder: Path, *, force: bool = False, report: Report = lambda name, part: None
+) -> Bundle:
+    """Make the bundle in `folder`, going on where an interrupted export of the same plan stopped.
+
+    Numbers that are off are in its verification, not raised; the verification is None where the target's
+    engine is not on this machine. Raises UsageError where the folder is taken, EnvironmentProblem or
+    WontFitError where it cannot be written.
+    """
+    checkpoint, tolerance = settled.checkpoint, settled.target.tolerance
+    with Workspace(folder, options=settled.options, force=force) as work:
+        for name in GRAPHS:
+            if work.finished(name) is not None:
+                report(name, None)
+                continue
+            report(name, 0.0)
+            with work.step() as place:
+                files = make_graph(
+                    name,
+                    checkpoint,
+                    place,
+                    recorded=lambda name: load_recording(folder / recording(name)),
+                    limit=tolerance.logits,
+                    tell=partial(report, name),
+                )
+            work.keep(name, files, scratch=[recording(name)])
+            report(name, 1.0)
+        if work.finished(REST) is None:
+            limits = Limits(tensors=tolerance.tensors, masks=tolerance.masks, logits=tolerance.logits)
+            recorded = {k: v for name in GRAPHS for k, v in load_recording(folder / recording(name)).items()}
+            whole, told = split_told(recorded)
+            with work.step() as place:
+                golden = golden_file(whole, variant=checkpoint.variant, limits=limits, told=told)
+                (place / GOLDEN).write_bytes(golden)
+                (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
+            work.keep(REST, [GOLDEN, TOKENIZER])
+        manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
+        report(VERIFY, 0.0)
+        checked = _verified(Bundle(folder, manifest), report)
+        manifest = msgspec.structs.replace(manifest, verification=checked)
+        report(VERIFY, 1.0)
+        write_manifest(folder, manifest)
+        work.close()
+    return Bundle(folder, manifest)
+
+
+def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
+    checkpoint, variant = settled.checkpoint, settled.checkpoint.variant
+    golden, tokenizer = files[REST]
+    (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
+    graphs = []
+    for name in GRAPHS:
+        inputs, outputs = specs(variant, name)
+        graphs.append(Graph(name=name, files=files[name], inputs=inputs, outputs=outputs))
+    return Manifest(
+        schema=1,
+        variant=variant,
+        weights=checkpoint.weights,
+        target=settled.target.name,
+        runtime=settled.target.runtime,
+        scheme=settled.scheme,
+        graphs=tuple(graphs),
+        embedding=Embedding(
+            file=embedding,
+            dtype="float32",
+            shape=(variant.language.vocab_size, variant.language.hidden_size),
+        ),
+        tokenizer=tokenizer,
+        prompts=PAM_PROMPTS,
+        stop_ids=checkpoint.stop_ids,
+        tools={tool: version(tool) for tool in TOOLS},
+        golden=golden,
+        verification=None,
+    )
+
+
+def _verified(bundle: Bundle, report: Report) -> Verification | None:
+    names: list[str] = []
+
+    def progress(name: str) -> None:
+        report(VERIFY, len(names) / (len(GRAPHS) + 1))
+        names.append(name)
+
+    try:
+        return verify(bundle, progress=progress)
+    except EnvironmentProblem:  # no such engine on this machine: `pam-edge verify` does it on the device
+        return None

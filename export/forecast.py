@@ -1,0 +1,66 @@
+"""What an export will need of memory and disk, told from the tensors' shapes before anything is made.
+
+The disk figure is arithmetic. The memory figure is the weights a step holds, counted, plus what runs beside
+them, measured on PAM's sizes. Knows no engine and no file format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pam_edge import host
+from pam_edge.config import Variant
+from pam_edge.errors import WontFitError
+from pam_edge.tables import size
+
+FLOAT = 4  # bytes of a float32
+EXPORTED = ("vision.image_encoder.", "vision.sam_", "vision.no_mem_embed", "perceiver.", "language.")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes: `disk` of the finished folder and its scratch files, `memory` at the peak of each step."""
+
+    disk: int
+    memory: dict[str, int]
+
+    @property
+    def peak(self) -> int:
+        """Memory at the peak of the whole export."""
+        return max(self.memory.values())
+
+    def text(self) -> str:
+        """For people, on one line."""
+        steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
+        return f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+
+
+def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]]) -> Forecast:
+    """What exporting tensors of these shapes (by canonical key) in float32 takes."""
+
+    def weights(*prefixes: str) -> int:
+        return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
+
+    largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
+    return Forecast(disk=weights(*EXPORTED), memory={"decoder": weights("language.") + largest})
+
+
+def check_fits(needed: Forecast, folder: Path) -> None:
+    """Refuse what will not fit. What the system does not say is not held against it. Raises WontFitError."""
+    have = host.available_memory()
+    if have is not None and needed.peak > have:
+        step = max(needed.memory, key=needed.memory.__getitem__)
+        raise WontFitError(
+            f"this export needs about {size(needed.peak)} of memory (for {step}), {size(have)} are free: "
+            "close other programs, use a machine with more, or export a smaller variant"
+        )
+    held = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0
+    free = host.free_disk(folder)
+    if free is not None and needed.disk > free + held:
+        raise WontFitError(
+            f"this export needs about {size(needed.disk)} of disk, {size(free)} are free at {folder}: free "
+            " some space, or give -o a folder on another disk"
+        )

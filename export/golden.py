@@ -1,0 +1,209 @@
+"""What PyTorch makes of a drawn picture and three prompts: the numbers every bundle is held against.
+
+Each graph is recorded while its module is at hand, whole; at the end all is thinned into `golden.npz`. Knows
+modules and graphs, no files of weights and no engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pam_edge.config import LanguageConfig, Variant
+from pam_edge.export.graphs import GraphName, graph_specs
+from pam_edge.export.model.language import Language
+from pam_edge.golden import GoldenMeta, Limits, Told, golden_bytes, thinned
+from pam_edge.preprocess import normalized
+from pam_edge.prompts import Lang, Texts
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+SAMPLES = 4096  # values kept of a tensor, at most
+SHOWN = 16  # region tokens in the decoder's prompt: enough to tell positions apart, small to store
+STEPS = 8  # greedy tokens after that prompt
+TOP = 8  # best tokens kept of each step
+TASK = "brief"
+LANG: Lang = "en"
+LONGEST_ANSWER = 32
+WHOLE_ANSWER = 100_000_000  # language weights up to which a whole answer is worth its time
+CLICK, CLICK_AT = "click", (22.0, 34.0)  # of 64
+
+
+def picture(size: int) -> npt.NDArray[np.uint8]:
+    """A scene [size, size, 3]: graded ground, a checked disc on the left, a striped box on the right."""
+    y, x = np.mgrid[:size, :size] * (64 / size)
+    scene = np.stack([60 + 2 * x, 40 + 2 * y, 90 + (x + y) / 2], axis=-1)
+    disc = (x - CLICK_AT[0]) ** 2 + (y - CLICK_AT[1]) ** 2 < 14**2
+    checks = (x // 3 + y // 3) % 2
+    scene[disc] = np.stack([230 - 60 * checks, 40 + 30 * checks, 50 + 0 * checks], axis=-1)[disc]
+    box = (abs(x - 47) < 9) & (abs(y - 24) < 12)
+    stripes = (y // 2) % 2
+    scene[box] = np.stack([30 + 40 * stripes, 90 + 80 * stripes, 200 + 0 * stripes], axis=-1)[box]
+    return scene.astype(np.uint8)
+
+
+def cases(variant: Variant) -> dict[str, Arrays]:
+    """Prompts on that scene for the mask decoder: a click; a box with clicks; a mask with a click."""
+    side = 4 * variant.vision.embed_size
+    y, x = np.mgrid[:side, :side] * (64 / side)
+    mask = np.where((abs(x - 47) < 8) & (abs(y - 24) < 11), np.float32(10), np.float32(-10))
+
+    def points(*given: tuple[float, float, int]) -> Arrays:
+        found = np.array([given], np.float32)
+        coords = found[:, :, :2] * np.float32(variant.vision.image_size / 64)
+        return {"point_coords": coords, "point_labels": found[:, :, 2]}
+
+    return {
+        CLICK: points((*CLICK_AT, 1)),
+        "box": points((38, 12, 2), (56, 36, 3), (47, 24, 1), (*CLICK_AT, 0)),
+        "mask": {**points((50, 20, 1)), "mask_prompt": mask[None, None]},
+    }
+
+
+def record_image_encoder(graph: nn.Module, variant: Variant) -> Arrays:
+    """The picture's features, as `image_encoder/OUTPUT`."""
+    image = normalized(picture(variant.vision.image_size))
+    return _run(graph, "image_encoder", variant, {"image": image}, at="image_encoder")
+
+
+def record_mask_decoder(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+    """Every prompt's outputs from the recorded features, as `mask_decoder/CASE/OUTPUT`."""
+    side = 4 * variant.vision.embed_size
+    seen = {
+        spec.name: recorded[f"image_encoder/{spec.name}"] for spec in graph_specs(variant, "image_encoder")[1]
+    }
+    found: Arrays = {}
+    for case, prompt in cases(variant).items():
+        feeds = {
+            "mask_prompt": np.zeros((1, 1, side, side), np.float32),
+            "has_mask": np.full(1, float("mask_prompt" in prompt), np.float32),
+            "no_memory": np.ones(1, np.float32),
+            **seen,
+            **prompt,
+        }
+        found |= _run(graph, "mask_decoder", variant, feeds, at=f"mask_decoder/{case}")
+    return found
+
+
+def record_perceiver(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+    """Every prompt's region tokens from the recorded masks, as `perceiver/CASE/region_tokens`."""
+    found: Arrays = {}
+    for case in cases(variant):
+        feeds = {
+            s.name: recorded[f"mask_decoder/{case}/{s.name}"] for s in graph_specs(variant, "perceiver")[0]
+        }
+        found |= _run(graph, "perceiver", variant, feeds, at=f"perceiver/{case}")
+    return found
+
+
+def record_decoder(language: Language, texts: Texts, recorded: Mapping[str, Array]) -> Arrays:
+    """A short prompt (text, some region tokens, text), then greedy steps: logits and best tokens of each."""
+    region = torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])[:, :SHOWN]
+    embeds = _prompt(language, texts, region)
+    tokens, logits = _greedy(language, embeds, steps=STEPS)
+    top, ids = logits.topk(min(TOP, logits.shape[1]))
+    return {
+        "decoder/embeds": embeds[0].numpy(),
+        "decoder/tokens": np.array(tokens, np.int64),
+        "decoder/logits": logits.numpy(),
+        "decoder/top": top.numpy(),
+        "decoder/top_ids": ids.numpy(),
+    }
+
+
+def record_answer(
+    language: Language,
+    texts: Texts,
+    recorded: Mapping[str, Array],
+    *,
+    variant: Variant,
+    stop_ids: Sequence[int],
+    limit: float,
+) -> Told | None:
+    """A whole answer to the click, cut where rounding could choose another token.
+
+    None where that leaves nothing, or where the model is too large for it to be worth its time.
+    """
+    if _weights(language.config) > WHOLE_ANSWER:
+        return None
+    region = torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])
+    tokens, logits = _greedy(language, _prompt(language, texts, region), steps=LONGEST_ANSWER)
+    sure: list[int] = []
+    for token, row in zip(tokens, logits, strict=False):
+        best, second = row.topk(2).values.tolist()
+        if token in stop_ids or best - second <= 2 * limit * max(1.0, float(row.abs().max())):
+            break
+        sure.append(token)
+    scale = variant.vision.image_size / 64
+    point = (CLICK_AT[0] * scale, CLICK_AT[1] * scale)
+    return Told(task=TASK, lang=LANG, point=point, token_ids=tuple(sure)) if sure else None
+
+
+def golden_file(
+    recorded: Mapping[str, Array], *, variant: Variant, limits: Limits, told: Told | None
+) -> bytes:
+    """golden.npz: the picture, the prompts, and everything recorded, large tensors thinned."""
+    arrays: Arrays = {"picture": picture(variant.vision.image_size)}
+    strides: dict[str, int] = {}
+    prompts = cases(variant)
+    for case, prompt in prompts.items():
+        arrays |= {f"{case}/{name}": value for name, value in prompt.items()}
+    for name, value in recorded.items():
+        if name == "decoder/logits":
+            strides[name] = _stride(value.shape[1:])
+            arrays[name] = value[:, :: strides[name]]
+        elif name.startswith("decoder/"):
+            arrays[name] = value
+        else:
+            strides[name] = _stride(value.shape)
+            arrays[name] = thinned(value, strides[name])
+    meta = GoldenMeta(schema=1, limits=limits, cases=tuple(prompts), strides=strides, told=told)
+    return golden_bytes(arrays, meta)
+
+
+def _stride(shape: Sequence[int]) -> int:
+    """The smallest stride that keeps at most SAMPLES values and, above 1, falls in step with no axis."""
+    stride = -(-math.prod(shape) // SAMPLES)
+    while stride > 1 and any(math.gcd(stride, axis) > 1 for axis in shape):
+        stride += 1
+    return stride
+
+
+@torch.no_grad()
+def _run(
+    graph: nn.Module, name: GraphName, variant: Variant, feeds: Mapping[str, Array], *, at: str
+) -> Arrays:
+    inputs, outputs = graph_specs(variant, name)
+    given = graph(*(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in inputs))
+    values: tuple[Tensor, ...] = (given,) if isinstance(given, Tensor) else tuple(given)
+    return {f"{at}/{spec.name}": value.numpy() for spec, value in zip(outputs, values, strict=True)}
+
+
+@torch.no_grad()
+def _prompt(language: Language, texts: Texts, region: Tensor) -> Tensor:
+    """[1, T, H]: the text before, the region's tokens, the text after."""
+    before, after = texts.ids_before, texts.ids_after(TASK, lang=LANG)
+    embed = language.embed_tokens
+    return torch.cat([embed(torch.tensor([before])), region, embed(torch.tensor([after]))], dim=1)
+
+
+@torch.no_grad()
+def _greedy(language: Language, embeds: Tensor, *, steps: int) -> tuple[list[int], Tensor]:
+    """The likeliest token `steps` times, and logits [steps + 1, V] of the prompt and of each token."""
+    logits, cache = language(embeds)
+    rows, tokens = [logits[0]], []
+    for _ in range(steps):
+        tokens.append(int(rows[-1].argmax()))
+        logits, cache = language(language.embed_tokens(torch.tensor([[tokens[-1]]])), cache)
+        rows.append(logits[0])
+    return tokens, torch.stack(rows)
+
+
+def _weights(config: LanguageConfig) -> int:
+    return config.layers * config.hidden_size * (3 * config.mlp + 2 * config.hidden_size)

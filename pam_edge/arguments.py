@@ -1,0 +1,96 @@
+"""Words of the command line to what the run side takes: clicks, boxes, tasks, a place for a picture.
+
+Says what is wrong in the words the user wrote. Knows no model and prints nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from pam_edge.errors import EnvironmentProblem, UsageError, cannot_write
+from pam_edge.preprocess import Prompt, load_mask
+from pam_edge.prompts import Lang, Question, Task, Texts
+
+_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def read_prompt(points: Sequence[str], box: str | None, mask: Path | None) -> Prompt:
+    """`x,y` or `x,y,0|1` each, `x0,y0,x1,y1`, and a picture of a mask. Raises UsageError otherwise."""
+    if not points and box is None and mask is None:
+        raise UsageError("nothing is pointed at: give --point x,y, --box x0,y0,x1,y1 or --mask FILE")
+    corners = None
+    if box is not None:
+        x0, y0, x1, y1 = _numbers(box, "--box", "x0,y0,x1,y1", (4,))
+        corners = (x0, y0, x1, y1)
+    return Prompt(
+        points=tuple(_point(text) for text in points),
+        box=corners,
+        mask=None if mask is None else load_mask(mask),
+    )
+
+
+def read_tasks(tasks: str | None, question: str | None) -> list[Task]:
+    """`a,b,c` and a free question, in that order; with neither, a brief caption. Raises UsageError."""
+    found: list[Task] = []
+    if tasks is not None:
+        found += [name.strip() for name in tasks.split(",")]
+        if not all(found):
+            raise UsageError(f"--task {tasks!r} names an empty task; write --task recognize,brief")
+    if question is not None:
+        found.append(Question(question))
+    return found or ["brief"]
+
+
+def language(lang: str, texts: Texts, tasks: Sequence[Task]) -> Lang:
+    """The language, known to have every task. Raises UsageError that lists what the bundle has."""
+    known: tuple[Lang, ...] = ("en", "zh")
+    for found in known:
+        if found == lang:
+            for task in tasks:
+                texts.ids_after(task, lang=found)
+            return found
+    raise UsageError(f"--lang {lang!r}: answers come in {' or '.join(known)}")
+
+
+def check_picture_place(path: Path) -> None:
+    """Find out before slow work whether a picture could be written. Raises UsageError, EnvironmentProblem."""
+    if path.suffix.lower() not in _PICTURES:
+        raise UsageError(f"--out {path}: the name has to end in {', '.join(_PICTURES)}")
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise EnvironmentProblem(f"--out {path}: there is no folder {path.parent}; make it first")
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all. Raises WontFitError on a full disk, else EnvironmentProblem."""
+    buffer = io.BytesIO()
+    picture.save(buffer, _PICTURES[path.suffix.lower()])
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, e) from e
+
+
+def _point(text: str) -> tuple[float, float, int]:
+    x, y, *label = _numbers(text, "--point", "x,y or x,y,0 or x,y,1", (2, 3))
+    if label and label[0] not in (0, 1):
+        raise UsageError(f"--point {text!r}: the third number is 1 for this, 0 for not this")
+    return x, y, int(label[0]) if label else 1
+
+
+def _numbers(text: str, option: str, form: str, counts: Sequence[int]) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        raise UsageError(f"{option} {text!r} is not of the form {form} (numbers in pixels, no blanks)")
+    return values

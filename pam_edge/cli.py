@@ -1,0 +1,271 @@
+"""The command line: one function a verb. Words in, words out; what a verb does is known elsewhere.
+
+Data goes to stdout, everything else to stderr. Heavy imports wait inside their verb: `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pam_edge.errors import EnvironmentProblem, PamEdgeError
+
+NANO = "random:nano"  # until trained weights ship with the package
+app = typer.Typer(
+    name="pam-edge",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_Option = typer.Option
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `pam-edge export`.")]
+Json = Annotated[bool, _Option("--json", help="Print JSON, for machines.")]
+Threads = Annotated[int, _Option(min=0, help="Threads of the engine; 0 lets it choose.")]
+NoCheck = Annotated[bool, _Option("--no-check", help="Do not compare the bundle's checksums first.")]
+
+
+def main() -> None:
+    """Entry point: errors become a message on stderr and an exit code (see errors.py)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character must not cost the answer
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in sys.argv[1:]
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except PamEdgeError as e:
+        _fail(str(e), e.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130, debug=debug)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        _fail("out of memory: close other programs, or use a smaller variant", 7, debug=debug)
+    except Exception as e:
+        hint = "" if debug else "; `pam-edge --debug ...` shows where"
+        _fail(f"a bug in pam-edge: {type(e).__name__}: {e}{hint}", 1, debug=debug)
+
+
+def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    typer.echo(f"pam-edge: {message}", err=True)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"pam-edge {version('pam-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, _Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, _Option("--debug", help="Show where errors come from.")] = False,
+) -> None:
+    """Perceive anything, on the device: point at a thing in a picture, get its mask and words for it."""
+
+
+@app.command()
+def export(
+    target: Annotated[str, _Option(help="The device to export for; see `pam-edge targets`.")],
+    weights: Annotated[
+        str, _Option(metavar="DIR|random:VARIANT", help="A PAM folder, or seeded random weights.")
+    ] = NANO,
+    sam2: Annotated[
+        Path | None, _Option(metavar="FILE", help="SAM 2.1's own .pt, where the folder lacks it.")
+    ] = None,
+    sam2_config: Annotated[
+        Path | None, _Option(metavar="FILE", help="Its configuration as JSON; default: Hiera-L.")
+    ] = None,
+    scheme: Annotated[str | None, _Option(help="Number format; default: the target's first.")] = None,
+    seed: Annotated[int, _Option(min=0, help="Seed of random weights.")] = 0,
+    out: Annotated[
+        Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
+    ] = None,
+    dry_run: Annotated[bool, _Option("--dry-run", help="Only tell what it would take.")] = False,
+    force: Annotated[
+        bool, _Option("--force", help="Replace a bundle, or start a half-finished export over.")
+    ] = False,
+) -> None:
+    """Make a bundle from weights. Interrupted, it goes on where it stopped when called again."""
+    from pam_edge.console import Progress, note, show
+    from pam_edge.tables import verification_table
+    from pam_edge.targets import scheme_for, target_named
+    from pam_edge.verify import require_ok
+
+    scheme = scheme_for(target_named(target), scheme)  # before anything slow
+    try:
+        from pam_edge.export.build import GRAPHS, VERIFY, build, plan
+        from pam_edge.export.forecast import check_fits
+    except ModuleNotFoundError as e:
+        raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
+
+    settled = plan(weights, target=target, scheme=scheme, sam2=sam2, sam2_config=sam2_config, seed=seed)
+    folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
+    if settled.checkpoint.weights.kind == "random":
+        note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")
+    (show if dry_run else note)(settled.needs.text())
+    check_fits(settled.needs, folder)
+    if dry_run:
+        return
+    try:
+        bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
+    except KeyboardInterrupt:
+        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
+        raise
+    show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
+    require_ok(bundle.manifest.verification)
+
+
+@app.command()
+def run(
+    bundle: BundleFolder,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    point: Annotated[
+        list[str] | None,
+        _Option(metavar="X,Y[,0|1]", help="A click in pixels, 0 for 'not this'; any number of them."),
+    ] = None,
+    box: Annotated[str | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around the thing.")] = None,
+    mask: Annotated[
+        Path | None, _Option(metavar="FILE", help="A picture of the thing's mask, as large as IMAGE.")
+    ] = None,
+    task: Annotated[
+        str | None, _Option(metavar="A,B", help="Of recognize, explain, brief, detailed; default: brief.")
+    ] = None,
+    lang: Annotated[str, _Option(metavar="en|zh", help="Language of the answers.")] = "en",
+    ask: Annotated[str | None, _Option(metavar="TEXT", help="A question of your own.")] = None,
+    out: Annotated[
+        Path | None, _Option(metavar="FILE", help="Draw mask and answers into this picture.")
+    ] = None,
+    temperature: Annotated[float, _Option(help="0 always takes the likeliest word.")] = 0.0,
+    top_p: Annotated[float, _Option(help="Only the likeliest words that together reach this.")] = 1.0,
+    seed: Annotated[int, _Option(help="Of the random choices, at a temperature above 0.")] = 0,
+    max_tokens: Annotated[int, _Option(help="The longest answer.")] = 512,
+    threads: Threads = 0,
+    no_check: NoCheck = False,
+    as_json: Json = False,
+) -> None:
+    """Point at a thing in a picture: its mask first, then the answers as they are decoded."""
+    from pam_edge.arguments import check_picture_place, language, read_prompt, read_tasks, save_picture
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import Answers, note, show
+    from pam_edge.generate import Sampling
+    from pam_edge.pam import load
+    from pam_edge.preprocess import load_image
+    from pam_edge.prompts import task_name
+    from pam_edge.report import numbers, report
+    from pam_edge.tables import caveats, region_line
+
+    tasks, sampling = read_tasks(task, ask), Sampling(temperature, top_p, seed)
+    if out is not None:
+        check_picture_place(out)
+    opened = Bundle.open(bundle, check=not no_check)
+    for caveat in caveats(opened):
+        note(f"note: {caveat}")
+    pam = load(opened, threads=threads)
+    words = language(lang, pam.texts, tasks)
+    picture, prompt = load_image(image), read_prompt(point or [], box, mask)
+    region = pam.segment(pam.look(picture), prompt)
+    if not as_json:
+        show(region_line(region))
+    description = pam.describe(region, tasks, lang=words, sampling=sampling, max_tokens=max_tokens)
+    answers = Answers([task_name(t) for t in tasks])
+    for piece in description:
+        if not as_json:
+            answers.push(piece)
+    if as_json:
+        document = report(region, description.answers, timing_ms=description.timing_ms, cache=pam.cache)
+        show(_json(document))
+    if out is not None:
+        from pam_edge.overlay import draw, shown
+
+        save_picture(draw(picture, [shown(region, description.answers)]), out)
+        note(f"picture: {out}")
+    note(numbers({**region.timing_ms, **description.timing_ms}, description.speed))
+
+
+@app.command()
+def inspect(bundle: BundleFolder, as_json: Json = False) -> None:
+    """Tell what a bundle is: model, target, graphs, sizes, licences, verification."""
+    import msgspec
+
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import show
+    from pam_edge.tables import bundle_summary
+
+    opened = Bundle.open(bundle, check=False)
+    if as_json:
+        show(_json({**msgspec.to_builtins(opened.manifest), "total_bytes": opened.total_bytes}))
+    else:
+        show(bundle_summary(opened))
+
+
+@app.command()
+def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) -> None:
+    """Run a bundle's graphs here and compare them with PyTorch's numbers from the export."""
+    import msgspec
+
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import Progress, show
+    from pam_edge.tables import verification_table
+    from pam_edge.verify import require_ok, steps
+    from pam_edge.verify import verify as check
+
+    opened = Bundle.open(bundle)
+    progress = Progress(steps(opened))
+    result = check(opened, threads=threads, progress=lambda name: progress(name, 1.0))
+    if as_json:
+        show(_json({"schema": 1, "ok": result.ok, **msgspec.to_builtins(result)}))
+    else:
+        show(verification_table(result))
+    require_ok(result)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices a bundle can be made for."""
+    from dataclasses import asdict
+
+    from pam_edge.console import show
+    from pam_edge.tables import targets_table
+    from pam_edge.targets import TARGETS, target_named
+
+    rows = TARGETS if name is None else (target_named(name),)
+    show(_json([asdict(row) for row in rows]) if as_json else targets_table(rows))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine has, what is missing, and what to do about it."""
+    from pam_edge import doctor as here
+    from pam_edge.console import show
+
+    findings = here.examine()
+    show(_json(here.as_json(findings)) if as_json else here.as_text(findings))
+    if not here.healthy(findings):
+        raise EnvironmentProblem("the runtime cannot work here; see what is marked `fault` above")
+
+
+def _json(document: Any) -> str:
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(document, ensure_ascii=not unicode, allow_nan=False)

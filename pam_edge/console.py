@@ -1,0 +1,84 @@
+"""What a person at a terminal sees: notes and progress on stderr, answers on stdout as they are decoded.
+
+A moving bar is for terminals only; elsewhere each graph gets one line. Knows no model and no files.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from pam_edge.region import Piece
+from pam_edge.tables import clean
+
+_BAR = 24
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Data on stdout, at once."""
+    print(text, end=end, flush=True)  # noqa: T201
+
+
+class Progress:
+    """One bar or line a step. Call it with a step's name and the part done, None for "done before"."""
+
+    def __init__(self, steps: Sequence[str], *, stream: TextIO | None = None) -> None:
+        self._steps = list(steps)
+        self._stream = stream or sys.stderr
+        self._moving = self._stream.isatty()
+        self._shown = ""
+
+    def __call__(self, name: str, part: float | None) -> None:
+        place = f"{self._steps.index(name) + 1}/{len(self._steps)}" if name in self._steps else "-"
+        label = f"[{place}] {name:<14}"
+        if part is None:
+            self._line(f"{label} kept from before")
+        elif part >= 1:
+            self._line(f"{label} done")
+        elif self._moving:
+            filled = int(part * _BAR)
+            line = f"{label} {'#' * filled}{'.' * (_BAR - filled)} {part:4.0%}"
+            if line != self._shown:
+                self._stream.write(f"\r{line}")
+                self._stream.flush()
+                self._shown = line
+
+    def _line(self, text: str) -> None:
+        cover = "\r" if self._shown else ""
+        self._stream.write(f"{cover}{text.ljust(len(self._shown))}\n")
+        self._stream.flush()
+        self._shown = ""
+
+
+class Answers:
+    """Answers that are decoded side by side, told one after the other: the first unfinished one streams, the
+    others wait for their turn. Each starts with its task's name.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self._tasks = list(tasks)
+        self._waiting = ["" for _ in tasks]
+        self._finished = [False for _ in tasks]
+        self._turn = 0
+        self._begun = False
+
+    def push(self, piece: Piece) -> None:
+        """Take a piece of any task; show what may be shown."""
+        self._waiting[piece.index] += piece.text
+        self._finished[piece.index] = piece.answer is not None
+        while self._turn < len(self._tasks):
+            if not self._begun:
+                show(f"{self._tasks[self._turn]}: ", end="")
+                self._begun = True
+            text, self._waiting[self._turn] = self._waiting[self._turn], ""
+            show("".join(c if c in "\n\t" else clean(c) for c in text), end="")
+            if not self._finished[self._turn]:
+                return
+            show("")
+            self._turn, self._begun = self._turn + 1, False
