@@ -1,0 +1,207 @@
+"""How good a checkpoint is on scenes training never saw: masks in full size, answers word for word.
+
+    python -m tools.nano.check --sam run1/sam.pt --language run1/language.pt --tokenizer FILE --count 60
+    python -m tools.nano.check --weights pam_edge/nano --seed 900 --count 60
+
+Through the PyTorch modules, float32, greedy. `pam-edge eval` measures the same through an exported bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from pam_edge.benchmarks.world import (
+    Scene,
+    answer,
+    centre_click,
+    named_colour,
+    nth_seed,
+    random_click,
+    scene,
+)
+from pam_edge.config import NANO
+from pam_edge.export.checkpoint import load_module, open_checkpoint
+from pam_edge.export.model.language import Language
+from pam_edge.export.model.perceiver import Perceiver
+from pam_edge.export.model.vision import Segmented, VisionTower
+from tools.nano import crew
+from tools.nano.data import SIDE, squeezed
+from tools.nano.features import load_tower
+from tools.nano.words import Questions
+
+LONGEST = 64  # tokens of an answer
+Figures = dict[str, list[float]]
+
+
+def segment(
+    tower: VisionTower, drawn: Scene, prompts: tuple[NDArray[Any], NDArray[Any]]
+) -> tuple[Segmented, Tensor]:
+    """All prompts [N, P, 2] and [N, P] (pixels of the picture) -> what they select, masks bool [N, H, W]."""
+    seen = tower.encode_image(crew.normalized(torch.from_numpy(squeezed(drawn.image).copy())[None]))
+    scale = np.array([SIDE / drawn.width, SIDE / drawn.height], np.float32)
+    found = tower.decode_masks(
+        tower.without_memory(seen.image_embed),
+        (seen.high_res_0, seen.high_res_1),
+        torch.from_numpy((prompts[0] * scale).astype(np.float32)),
+        torch.from_numpy(prompts[1].astype(np.float32)),
+    )
+    size = drawn.image.shape[:2]
+    return found, F.interpolate(found.masks, size=size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+
+def answers(
+    parts: tuple[Perceiver, Language], questions: Questions, seen: tuple[Tensor, Tensor]
+) -> dict[tuple[str, str], list[str]]:
+    """Greedy answers to every question about N regions, by task and language."""
+    perceiver, language = parts
+    before = language.embed_tokens(torch.tensor(questions.before))[None]
+    tokens = perceiver(*seen)
+    _, prefix = language(torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1))
+    said = {}
+    for ask, after in questions.after.items():
+        logits, cache = language(
+            language.embed_tokens(torch.tensor(after))[None].expand(len(tokens), -1, -1), prefix
+        )
+        chosen = []
+        open_ = torch.ones(len(tokens), dtype=torch.bool)
+        for _ in range(LONGEST):
+            following = logits.argmax(-1)
+            chosen.append(following)
+            open_ &= following != questions.stop
+            if not open_.any():
+                break
+            logits, cache = language(language.embed_tokens(following)[:, None], cache)
+        rows = torch.stack(chosen, dim=1).tolist()
+        ends = [row.index(questions.stop) if questions.stop in row else len(row) for row in rows]
+        said[ask] = [questions.decode(row[:end]) for row, end in zip(rows, ends, strict=True)]
+    return said
+
+
+def check_scene(
+    drawn: Scene,
+    tower: VisionTower,
+    words: tuple[tuple[Perceiver, Language], Questions] | None,
+    figures: Figures,
+) -> list[dict[str, Any]]:
+    """Add one scene's figures; returns what went wrong."""
+    rng = np.random.default_rng(drawn.seed)
+    n = len(drawn.objects)
+    clicks = np.array([random_click(thing.mask, rng) for thing in drawn.objects], np.float32)
+    centres = np.array([centre_click(thing.mask) for thing in drawn.objects], np.float32)
+    boxes = np.array([[b.x, b.y, b.x + b.w, b.y + b.h] for b in (t.box for t in drawn.objects)], np.float32)
+    coords, labels = np.zeros((3 * n, 2, 2), np.float32), np.full((3 * n, 2), -2, np.float32)
+    coords[:n, 0], coords[n : 2 * n, 0], coords[2 * n :] = clicks, centres, boxes.reshape(n, 2, 2)
+    labels[: 2 * n, 0], labels[2 * n :] = 1, (2, 3)
+    found, masks = segment(tower, drawn, (coords, labels))
+    wrong: list[dict[str, Any]] = []
+    for i in range(3 * n):
+        thing, given = drawn.objects[i % n], masks[i].numpy()
+        iou = float((thing.mask & given).sum() / max(1, (thing.mask | given).sum()))
+        name = ("click", "centre", "box")[i // n]
+        figures[name].append(iou)
+        figures["there"].append(float(found.object_score[i, 0] > 0))
+        if iou < 0.75:
+            wrong.append({"seed": drawn.seed, "thing": i % n, "kind": thing.kind, "prompt": name, "iou": iou})
+    if words is None:
+        return wrong
+    said = answers(*words, (found.region_embed[:n], found.mask_tokens[:n]))
+    for (task, lang), texts in said.items():
+        for i, text in enumerate(texts):
+            wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]  # type: ignore[arg-type]
+            figures[f"{task} {lang}"].append(float(text == wanted))
+            if task in ("brief", "detailed"):
+                figures[f"colour {lang}"].append(float(named_colour(text, lang) == thing.colour))  # type: ignore[arg-type]
+            if text != wanted:
+                row = {"seed": drawn.seed, "thing": i, "task": task, "said": text, "wanted": wanted}
+                wrong.append(row | {"iou": figures["click"][-n + i]})
+    return wrong
+
+
+def panel(path: Path, rows: list[dict[str, Any]], tower: VisionTower) -> None:
+    """A picture of the first failures: what is wanted lit green, what was given red, both yellow."""
+    tiles = []
+    for row in rows[:24]:
+        drawn = scene(row["seed"], "heldout")
+        thing = drawn.objects[row["thing"]]
+        rng = np.random.default_rng(drawn.seed)
+        x, y = [random_click(t.mask, rng) for t in drawn.objects][row["thing"]]
+        b = thing.box
+        points = [[x, y], [0, 0]] if row.get("prompt") != "box" else [[b.x, b.y], [b.x + b.w, b.y + b.h]]
+        if row.get("prompt") == "centre":
+            points = [list(centre_click(thing.mask)), [0, 0]]
+        label = [1, -2] if row.get("prompt") != "box" else [2, 3]
+        _, masks = segment(tower, drawn, (np.array([points], np.float32), np.array([label], np.float32)))
+        shown = drawn.image.astype(np.float32)
+        shown[thing.mask, 1] += 90
+        shown[masks[0].numpy(), 0] += 90
+        x, y = (int(v) for v in points[0])
+        shown[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = (0, 0, 255)
+        tiles.append(np.asarray(Image.fromarray(shown.clip(0, 255).astype(np.uint8)).resize((256, 256))))
+    blank = np.zeros((256, 256, 3), np.uint8)
+    tiles += [blank] * (-len(tiles) % 6)
+    lines = [np.concatenate(tiles[i : i + 6], axis=1) for i in range(0, len(tiles), 6)]
+    if lines:
+        Image.fromarray(np.concatenate(lines)).save(path)
+
+
+def main() -> None:
+    """Print the figures as JSON; `--failures FILE.png` draws the worst masks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--sam", type=Path)
+    parser.add_argument("--language", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--seed", type=int, default=900)
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--failures", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    words = None
+    if given.weights is not None:
+        checkpoint = open_checkpoint(
+            str(given.weights),
+            sam2=given.weights / "sam2.1_nano.pt",
+            sam2_config=given.weights / "sam2.1_nano.json",
+        )
+        tower, perceiver, language = VisionTower(NANO.vision), Perceiver(NANO), Language(NANO.language)
+        for module, prefix in ((tower, "vision."), (perceiver, "perceiver."), (language, "language.")):
+            load_module(module, checkpoint, prefix)
+        words = ((perceiver, language), Questions(Tokenizer.from_str(checkpoint.tokenizer_json.decode())))
+    else:
+        tower = load_tower(given.sam)
+        if given.language is not None:
+            perceiver, language = Perceiver(NANO), Language(NANO.language)
+            both = torch.nn.ModuleDict({"perceiver": perceiver, "language": language})
+            both.load_state_dict(torch.load(given.language, weights_only=True)["average"]["values"])
+            words = ((perceiver, language), Questions(Tokenizer.from_file(str(given.tokenizer))))
+    figures: Figures = defaultdict(list)
+    wrong: list[dict[str, Any]] = []
+    for i in range(given.count):
+        wrong += check_scene(scene(nth_seed(given.seed, i), "heldout"), tower, words, figures)
+    means = {name: round(float(np.mean(values)), 4) for name, values in figures.items()}
+    sys.stdout.write(
+        json.dumps({"seed": given.seed, "scenes": given.count, "regions": len(figures["click"])} | means)
+        + "\n"
+    )
+    for row in [r for r in wrong if "task" in r][:30]:
+        sys.stderr.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if given.failures is not None:
+        panel(given.failures, sorted((r for r in wrong if "prompt" in r), key=lambda r: r["iou"]), tower)
+
+
+if __name__ == "__main__":
+    main()

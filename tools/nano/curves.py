@@ -1,0 +1,64 @@
+"""The training logs as a picture.
+
+python -m tools.nano.curves --sam run1/sam.jsonl --language run1/language.jsonl --out docs/nano-curves.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """A JSON-lines log; where a run was resumed from an earlier step, the later line of a step counts."""
+    lines = (json.loads(line) for line in path.read_text().splitlines())
+    return list({line["step"]: line for line in lines}.values())
+
+
+def draw(axes: Axes, log: list[dict[str, Any]], names: dict[str, str]) -> None:
+    """One panel: figures over steps."""
+    for name, label in names.items():
+        points = [(row["step"], row[name]) for row in log if name in row]
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, linewidth=1)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
+def main() -> None:
+    """Four panels."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sam", type=Path, required=True)
+    parser.add_argument("--language", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    sam, language = rows(given.sam), rows(given.language)
+    _, panels = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    masks = {"click_iou": "IoU, clicks", "box_iou": "IoU, boxes", "second_iou": "IoU after a correction"}
+    draw(panels[0][0], sam, masks | {"object": "object score right"})
+    panels[0][0].set_title("SAM part: masks (training batches)")
+    draw(
+        panels[0][1],
+        sam,
+        {"kind": "kind, mask token", "colour": "colour, mask token", "cell_kind": "kind, cells"},
+    )
+    panels[0][1].set_title("SAM part: helper heads, share right")
+    draw(panels[1][0], language, {"answers": "cross-entropy of answers"})
+    panels[1][0].set_yscale("log")
+    panels[1][0].set_title("Language part: loss")
+    helpers = {f"helper_{name}": f"{name}, semantic tokens" for name in ("kind", "colour", "pattern", "size")}
+    draw(panels[1][1], language, {"token_right": "answer tokens"} | helpers)
+    panels[1][1].set_title("Language part: share right")
+    plt.savefig(given.out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

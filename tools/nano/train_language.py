@@ -1,0 +1,186 @@
+"""Stage two: perceiver, projectors and language model of nano on frozen vision.
+
+    python -m tools.nano.train_language --scenes DIR --features DIR --tokenizer FILE --out DIR --minutes 30
+
+Reads what `features` saw. Cross-entropy on the answers alone; each region is asked every task, each time in
+one of the two languages. Started again with the same folder it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pam_edge.benchmarks.world import LANGUAGES, TASKS
+from pam_edge.config import NANO
+from pam_edge.export.model.language import Language
+from pam_edge.export.model.perceiver import Perceiver
+from tools.nano import crew
+from tools.nano.data import open_rendered, texts_of
+from tools.nano.features import Features, open_features
+from tools.nano.segment_loss import CLASSES
+from tools.nano.tree import hidden, plant
+from tools.nano.words import Asked, Questions
+
+SEED = 5
+PEAK, DECAY, CLIP = 1.5e-3, 0.02, 1.0
+REGIONS = 8  # per process and step
+AVERAGE = 0.998
+HELP_UNTIL = 0.6  # helper heads fade out by this progress
+SAVE_EVERY = 100  # steps
+
+
+class Helpers(nn.Module):
+    """Linear heads on the semantic tokens, in training alone: they make those tokens worth reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        wide = NANO.language.hidden_size * NANO.perceiver.semantic_tokens
+        self.heads = nn.ModuleDict({n: nn.Linear(wide, c) for n, c in CLASSES.items()})
+
+    def forward(self, tokens: Tensor, wanted: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Region tokens [B, R, H], class numbers [B] each -> loss and share right."""
+        count = NANO.perceiver.semantic_tokens
+        semantic = tokens[:, -1 - count : -1].flatten(1)
+        total, right = tokens.new_zeros(()), {}
+        for name, number in wanted.items():
+            scores = self.heads[name](semantic)
+            total = total + F.cross_entropy(scores, number)
+            right[f"helper_{name}"] = (scores.argmax(1) == number).float().mean().item()
+        return total, right
+
+
+def fresh_language() -> Language:
+    """Small embeddings (they are also the head), quiet output projections."""
+    language = Language(NANO.language)
+    nn.init.normal_(language.embed_tokens.weight, std=0.05)
+    for layer in language.layers:
+        for name, p in layer.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                p.data.mul_(0.5)
+    return language
+
+
+def answer_loss(
+    parts: tuple[Perceiver, Language], seen: tuple[Tensor, Tensor], asked: list[list[Asked]], before: Tensor
+) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Region maps and mask tokens of B regions, their questions -> loss, region tokens, figures."""
+    perceiver, language = parts
+    tokens = perceiver(*seen)
+    start = language.embed_tokens(before)[None].expand(len(tokens), -1, -1)
+    tree = plant(asked, start.shape[1] + tokens.shape[1])
+    out = hidden(language, torch.cat([start, tokens, language.embed_tokens(tree.ids)], dim=1), tree)
+    out = out[:, start.shape[1] + tokens.shape[1] :]
+    counted = tree.target >= 0
+    scores, target = language.logits(out[counted]), tree.target[counted]
+    weight = tree.weight[counted]
+    loss = (F.cross_entropy(scores, target, reduction="none") * weight).sum() / weight.sum()
+    right = (scores.argmax(1) == target).float().mean().item()
+    return loss, tokens, {"answers": loss.item(), "token_right": right}
+
+
+class Regions:
+    """All regions of a feature folder with their questions."""
+
+    def __init__(self, given: argparse.Namespace, questions: Questions) -> None:
+        self.features: Features = open_features(given.features)
+        self.rows = np.flatnonzero(self.features.which[:, 1] >= 0)
+        self.texts, self.objects = texts_of(given.scenes), open_rendered(given.scenes).objects
+        self.questions = questions
+
+    def draw(
+        self, rng: np.random.Generator
+    ) -> tuple[tuple[Tensor, Tensor], list[list[Asked]], dict[str, Tensor]]:
+        """A random batch: maps and tokens, questions, class numbers."""
+        rows = np.sort(rng.choice(self.rows, REGIONS, replace=False))
+        maps, tokens, which = (field[rows] for field in self.features)
+        asked = []
+        for scene, thing in which.tolist():
+            texts, order = self.texts[scene][thing], rng.permutation(len(TASKS)).tolist()
+            spoken = rng.integers(len(LANGUAGES), size=len(TASKS)).tolist()
+            chosen = [(TASKS[t], LANGUAGES[spoken[t]]) for t in order]
+            asked.append([self.questions.asked(task, lang, texts[lang][task]) for task, lang in chosen])
+        things = self.objects[which[:, 0], which[:, 1]]
+        wanted = {n: torch.from_numpy(things[n].astype(np.int64)) for n in CLASSES}
+        return (torch.from_numpy(maps).float(), torch.from_numpy(tokens).float()), asked, wanted
+
+
+def train(rank: int, size: int, given: argparse.Namespace) -> None:
+    """What each process of the crew does."""
+    warnings.filterwarnings("ignore", message=".*writable.*")
+    torch.manual_seed(SEED)
+    torch.set_flush_denormal(True)
+    perceiver, language, helpers = Perceiver(NANO), fresh_language(), Helpers()
+    both = nn.ModuleDict({"perceiver": perceiver, "language": language})
+    parameters = [*both.parameters(), *helpers.parameters()]
+    adam = torch.optim.AdamW(crew.groups((both, helpers), decay=DECAY), lr=PEAK, betas=(0.9, 0.98))
+    average = crew.Average(both, AVERAGE)
+    path, step, before = given.out / "language.pt", 0, 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        both.load_state_dict(state["both"])
+        helpers.load_state_dict(state["helpers"])
+        adam.load_state_dict(state["adam"])
+        average.restore(state["average"])
+        step, before = int(state["step"]), float(state["seconds"])
+    elif given.start is not None:
+        both.load_state_dict(torch.load(given.start, weights_only=True)["average"]["values"])
+    questions = Questions(Tokenizer.from_file(str(given.tokenizer)))
+    regions, prefix = Regions(given, questions), torch.tensor(questions.before)
+    clock, rows, progress = crew.Clock(before), [], before / (60 * given.minutes)
+    while progress < 1:
+        for group in adam.param_groups:
+            group["lr"] = crew.rate(progress, peak=given.peak)
+        seen, asked, wanted = regions.draw(np.random.default_rng([SEED, step, rank]))
+        with sdpa_kernel(SDPBackend.MATH):
+            loss, tokens, figures = answer_loss((perceiver, language), seen, asked, prefix)
+            help_, right = helpers(tokens, wanted)
+            adam.zero_grad(set_to_none=True)
+            (loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_).backward()  # type: ignore[no-untyped-call]
+        progress = crew.share_gradients(parameters, clock.seconds() / (60 * given.minutes))
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        adam.step()
+        average.update(both)
+        step += 1
+        rows.append(figures | right)
+        if rank == 0 and step % 25 == 0:
+            row: dict[str, Any] = {
+                "step": step,
+                "seconds": clock.seconds(),
+                "rate": adam.param_groups[0]["lr"],
+            }
+            crew.log_line(given.out / "language.jsonl", row | crew.mean_of(rows))
+            rows = []
+        if rank == 0 and (step % SAVE_EVERY == 0 or progress >= 1):
+            state = {"both": both.state_dict(), "helpers": helpers.state_dict(), "adam": adam.state_dict()}
+            state |= {"average": average.state(), "step": step, "seconds": clock.seconds(), "crew": size}
+            crew.save(path, state)
+
+
+def main() -> None:
+    """Train until the minutes are used up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=Path, required=True)
+    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--peak", type=float, default=PEAK)
+    parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    crew.start_crew(given.processes, given.out, lambda rank, size: train(rank, size, given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""nano's tokenizer, a byte-level BPE of the world's texts under Qwen2's rules, and the world's questions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple, get_args
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from pam_edge.benchmarks.world import COLOURS, KINDS, LANGUAGES, PATTERNS, TASKS, clip_words, explanation
+from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
+from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
+from pam_edge.prompts import PAM_PROMPTS, Lang, Texts
+
+SIZE = 2048
+FIXED_COUNTS, ANSWERS = 20, 3000  # fixed sentences count that often, beside a sample of so many answers
+LONGEST = 15  # bytes of a token: whole English words, five Chinese characters, no whole sentences
+
+
+def make_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Trained on `texts`, in sorted order; Qwen2's three control tokens come first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=SIZE,
+        special_tokens=[END_OF_TEXT, IM_START, IM_END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=LONGEST,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(texts), trainer)
+    return tokenizer
+
+
+class Asked(NamedTuple):
+    """One question with its answer, as tokens."""
+
+    ids_after: tuple[int, ...]
+    answer: tuple[int, ...]  # closed by <|im_end|>
+
+
+def world_texts(answers: Iterable[str]) -> list[str]:
+    """All texts a tokenizer should be short in: prompts, words of the world, clip captions, and `answers`."""
+    prompts = [text for lang in PAM_PROMPTS.tasks.values() for text in lang.values()]
+    chat = PAM_PROMPTS.before + PAM_PROMPTS.after
+    for marker in (IM_START, IM_END):
+        chat = chat.replace(marker, " ")
+    names = [
+        *COLOUR_ZH,
+        *COLOUR_ZH.values(),
+        *PATTERN_ZH,
+        *PATTERN_ZH.values(),
+        *PLACE_ZH,
+        *PLACE_ZH.values(),
+    ]
+    names += [*SIZE_ZH, *SIZE_ZH.values(), *PATTERNS, *(c.name for c in COLOURS)]
+    names += [text for kind in KINDS for text in (kind.name, f"a {kind.name}", kind.zh)]
+    told = [explanation(kind.name, lang) for kind in KINDS for lang in LANGUAGES]
+    spoken = {"en": clip_words._EN, "zh": clip_words._ZH}
+    moves = [text for words in spoken.values() for entry in words.values() for text in entry]
+    sides = [*clip_words._SIDE_EN.values(), *clip_words._SIDE_ZH.values()]
+    fixed = [*prompts, chat, *names, *told, *moves, *sides]
+    return [*(fixed * FIXED_COUNTS), *sorted(set(answers))[:: max(1, len(set(answers)) // ANSWERS)]]
+
+
+class Questions:
+    """The eight questions about a region and their answers, as tokens of one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        texts = Texts(tokenizer.to_str().encode(), PAM_PROMPTS)
+        self.before = texts.ids_before
+        self.stop = tokenizer.token_to_id(IM_END)
+        languages: tuple[Lang, ...] = get_args(Lang)
+        self.after = {(t, n): texts.ids_after(t, lang=n) for t, n in itertools.product(TASKS, languages)}
+        self.decode = texts.decode
+        self._answers: dict[str, tuple[int, ...]] = {}
+
+    def asked(self, task: str, lang: str, answer: str) -> Asked:
+        """The tokens of one question and answer."""
+        if answer not in self._answers:
+            self._answers[answer] = (*self.tokenizer.encode(answer, add_special_tokens=False).ids, self.stop)
+        return Asked(self.after[task, lang], self._answers[answer])
+
+
+def tokenizer_config() -> str:
+    """`tokenizer_config.json` of the shipped folder."""
+    tokens = {
+        str(i): dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+        | {"content": text, "special": True}
+        for i, text in enumerate((END_OF_TEXT, IM_START, IM_END))
+    }  # fmt: skip
+    config = {
+        "add_prefix_space": False,
+        "added_tokens_decoder": tokens,
+        "eos_token": IM_END,
+        "pad_token": END_OF_TEXT,
+        "model_max_length": 2048,
+        "tokenizer_class": "Qwen2Tokenizer",
+    }
+    return json.dumps(config, indent=1) + "\n"
