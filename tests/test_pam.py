@@ -61,6 +61,13 @@ def test_a_picture_is_encoded_once_however_often_and_in_whatever_form(tmp_path: 
     assert (pam.cache["image_hits"], pam.cache["image_misses"]) == (3, 2)
 
 
+def test_one_spot_makes_another_picture(tmp_path: Path) -> None:
+    pam, _ = fake_pam(tmp_path)
+    changed = PHOTO.copy()
+    changed[50:54, 70:74] = 255 - changed[50:54, 70:74]
+    assert pam.look(changed).key != pam.look(PHOTO).key
+
+
 def test_the_image_cache_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
     pam, log = fake_pam(tmp_path, images=2)
     pictures = [np.full((8, 8, 3), v, np.uint8) for v in (0, 90, 180)]
