@@ -19,7 +19,6 @@ from pam_edge.bundle import Weights
 from pam_edge.config import (
     VARIANTS,
     Licence,
-    PerceiverConfig,
     Variant,
     VisionConfig,
     language_from_hf,
@@ -30,12 +29,22 @@ from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import VisionTower
+from pam_edge.export.pam_folder import (
+    HEAD,
+    cut_vocabulary,
+    perceiver_of,
+    renamed,
+    stop_ids,
+    vocabulary_rows,
+    without_tied_head,
+)
 from pam_edge.export.random_weights import random_entries
 from pam_edge.export.tokenizer_files import (
     END_OF_TEXT,
     IM_END,
     read_tokenizer,
     standin_tokenizer,
+    token_id,
     tokenizer_length,
 )
 from pam_edge.export.weight_files import Entry, listing, read_json, safetensors_folder, sam2_file
@@ -43,23 +52,7 @@ from pam_edge.prompts import PAM_PROMPTS
 
 RANDOM = "random:"
 STANDIN_VOCAB = 1024
-# Rows beyond the tokenizer's length that count as padding, as a share of all: 0.2 % in Qwen2.5's files. Many
-# more are words the tokenizer does not spell out, as in the reference checkpoint, whose answers use them.
-PADDING_SHARE = 1 / 64
-EMBEDDING, HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
-# A PAM folder's key prefixes and ours; the first that fits wins.
-RENAMES = (
-    ("model.vision_tower.sam2_model_predictor.", "vision."),
-    ("model.vision_resampler.", "perceiver."),
-    ("model.mm_projector_", "perceiver.mm_projector_"),
-    ("model.image_newline", "perceiver.image_newline"),
-    ("model.semT_newline", "perceiver.semT_newline"),
-    ("model.frame_newline", "perceiver.frame_newline"),
-    ("model.embed_tokens.", "language.embed_tokens."),
-    ("model.layers.", "language.layers."),
-    ("model.norm.", "language.norm."),
-    ("lm_head.", "language.lm_head."),
-)
+UNKNOWN_LICENCE = (Licence("weights of unknown origin", "unknown", False, "ask whoever made them"),)
 
 
 class Checkpoint:
@@ -119,18 +112,18 @@ def open_checkpoint(
     )
     config = read_json(folder / "config.json")
     tokenizer = read_tokenizer(folder)
-    entries = _renamed(folder, safetensors_folder(folder))
+    entries = renamed(folder, safetensors_folder(folder))
     if sam2 is not None:
         entries = {key: entry for key, entry in entries.items() if not key.startswith("vision.")}
         entries |= {f"vision.{key}": entry for key, entry in sam2_file(sam2).items()}
     elif not any(key.startswith("vision.") for key in entries):
         raise UsageError(f"{folder} holds no SAM 2 weights; pass sam2.1_hiera_large.pt with --sam2")
-    vocabulary = _vocabulary(folder, entries, tokenizer_length(tokenizer))
-    entries = _cut_vocabulary(entries, vocabulary)
+    vocabulary = vocabulary_rows(folder, entries, tokenizer_length(tokenizer))
+    entries = cut_vocabulary(entries, vocabulary)
     language = language_from_hf(config, vocab_size=vocabulary)
     if language.tied and HEAD in entries:
-        entries = _without_tied_head(folder, entries)
-    variant = _recognized(Variant("custom", language, vision, _perceiver_of(entries), UNKNOWN_LICENCE))
+        entries = without_tied_head(folder, entries)
+    variant = _recognized(Variant("custom", language, vision, perceiver_of(entries), UNKNOWN_LICENCE))
     _compare(
         expected_shapes(variant), {key: entry.shape for key, entry in entries.items()}, where=str(folder)
     )
@@ -139,7 +132,7 @@ def open_checkpoint(
         entries,
         weights=Weights(kind="trained", source=folder.resolve().name),
         tokenizer=tokenizer,
-        stop_ids=_stop_ids(folder, config, tokenizer),
+        stop_ids=stop_ids(folder, config, tokenizer),
     )
 
 
@@ -194,9 +187,6 @@ def expected_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     }
 
 
-UNKNOWN_LICENCE = (Licence("weights of unknown origin", "unknown", False, "ask whoever made them"),)
-
-
 def _recognized(variant: Variant) -> Variant:
     """Give a variant with the numbers of a known one that one's name and licences."""
     for known in VARIANTS:
@@ -222,86 +212,8 @@ def _random(weights: str, seed: int) -> Checkpoint:
         random_entries(expected_shapes(variant), seed),
         weights=Weights(kind="random", source=weights),
         tokenizer=tokenizer,
-        stop_ids=(*_ids(tokenizer, IM_END), *_ids(tokenizer, END_OF_TEXT)),
+        stop_ids=(token_id(tokenizer, IM_END), token_id(tokenizer, END_OF_TEXT)),
     )
-
-
-def _renamed(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """A PAM folder's entries under our keys; those of no known prefix are an error."""
-    renamed: dict[str, Entry] = {}
-    unknown: list[str] = []
-    for key, entry in entries.items():
-        for theirs, ours in RENAMES:
-            if key.startswith(theirs):
-                renamed[ours + key[len(theirs) :]] = entry
-                break
-        else:
-            unknown.append(key)
-    if unknown:
-        raise IntegrityError(
-            f"{folder}: {listing('keys that are no part of PAM', unknown)}is this a PAM folder?"
-        )
-    return renamed
-
-
-def _vocabulary(folder: Path, entries: Mapping[str, Entry], length: int) -> int:
-    """Rows of the embedding that count: padded ones must never win, so the original drops them at load."""
-    rows = entries[EMBEDDING].shape[0] if EMBEDDING in entries and entries[EMBEDDING].shape else length
-    if rows < length:
-        raise IntegrityError(
-            f"{folder}: the tokenizer has {length} ids but {EMBEDDING} only {rows} rows; "
-            "the tokenizer and the weights are not of one model"
-        )
-    return length if rows - length <= rows * PADDING_SHARE else rows
-
-
-def _cut_vocabulary(entries: Mapping[str, Entry], rows: int) -> dict[str, Entry]:
-    cut = dict(entries)
-    for key in (EMBEDDING, HEAD):
-        if key in cut and len(cut[key].shape) == 2 and cut[key].shape[0] > rows:
-            cut[key] = _first_rows(cut[key], rows)
-    return cut
-
-
-def _first_rows(entry: Entry, rows: int) -> Entry:
-    return Entry((rows, entry.shape[1]), lambda: entry.read()[:rows])
-
-
-def _without_tied_head(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Some tools write a tied head out; it must then be the embedding."""
-    head, embedding = entries[HEAD], entries.get(EMBEDDING)
-    if embedding is not None and not torch.equal(head.read(), embedding.read()):
-        raise IntegrityError(
-            f"{folder}: config.json ties the head to the embedding, but {HEAD} differs from it"
-        )
-    return {key: entry for key, entry in entries.items() if key != HEAD}
-
-
-def _perceiver_of(entries: Mapping[str, Entry]) -> PerceiverConfig:
-    """The perceiver's numbers are in its weights alone; where those are missing, PAM's own."""
-    default = PerceiverConfig()
-    mlp = entries.get("perceiver.layers.0.mlp.layers.0.weight")
-    semantic = entries.get("perceiver.sem_tokens.weight")
-    return PerceiverConfig(
-        mlp=mlp.shape[0] if mlp and len(mlp.shape) == 2 else default.mlp,
-        semantic_tokens=semantic.shape[0]
-        if semantic and len(semantic.shape) == 2
-        else default.semantic_tokens,
-    )
-
-
-def _stop_ids(folder: Path, config: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[int, ...]:
-    """`<|im_end|>`, then whatever else generation_config.json (or config.json) ends at."""
-    path = folder / "generation_config.json"
-    listed = (read_json(path) if path.is_file() else config).get("eos_token_id", [])
-    listed = listed if isinstance(listed, list) else [listed]
-    if not all(isinstance(n, int) and 0 <= n < tokenizer_length(tokenizer) for n in listed):
-        raise IntegrityError(f"{path}: eos_token_id {listed} is not a list of token ids")
-    return tuple(dict.fromkeys([*_ids(tokenizer, IM_END), *listed]))
-
-
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return [n] if (n := tokenizer.token_to_id(text)) is not None else []
 
 
 def _given_json(path: Path, option: str) -> dict[str, Any]:

@@ -41,9 +41,16 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     except Exception as e:  # the library raises plain Exception for every damaged file
         raise IntegrityError(f"{path} is damaged or no tokenizer ({str(e)[:200]}); download it again") from e
     for token in (IM_START, IM_END):
-        if tokenizer.token_to_id(token) is None:
-            raise IntegrityError(f"{path} has no {token}: not the tokenizer of a PAM folder")
+        token_id(tokenizer, token)
     return tokenizer
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token there must be. Raises IntegrityError where the tokenizer has none of that name."""
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise IntegrityError(f"the tokenizer has no {token}: not one of a PAM folder")
+    return found
 
 
 def tokenizer_length(tokenizer: Tokenizer) -> int:
@@ -56,25 +63,33 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
     if not (vocabulary.is_file() and merges.is_file()):
         raise IntegrityError(f"{folder} has neither tokenizer.json nor vocab.json with merges.txt")
     tokenizer = _qwen2(models.BPE.from_file(str(vocabulary), str(merges)))
-    tokenizer.add_special_tokens(
-        [AddedToken(text, special=True, normalized=False) for text in _added(folder)]
-    )
+    for token_id, text, special in _added(folder):
+        token = AddedToken(text, special=special, normalized=False)
+        if special:
+            tokenizer.add_special_tokens([token])
+        else:
+            tokenizer.add_tokens([token])
+        if tokenizer.token_to_id(text) != token_id:
+            raise IntegrityError(
+                f"{folder}: the token {text!r} should have id {token_id}, but it gets "
+                f"{tokenizer.token_to_id(text)}; download the folder again"
+            )
     return tokenizer
 
 
-def _added(folder: Path) -> list[str]:
-    """Tokens added on top of the vocabulary, by id: from tokenizer_config.json, else added_tokens.json."""
+def _added(folder: Path) -> list[tuple[int, str, bool]]:
+    """Tokens on top of the vocabulary by id, with whether they are control tokens.
+
+    They are in tokenizer_config.json, or in added_tokens.json, where all of Qwen2's are control tokens.
+    """
     config, added = folder / "tokenizer_config.json", folder / "added_tokens.json"
-    if config.is_file() and (table := read_json(config).get("added_tokens_decoder")):
-        rows: list[tuple[int, str]] = [(int(n), str(entry["content"])) for n, entry in table.items()]
-    elif added.is_file():
-        rows = [(int(n), text) for text, n in read_json(added).items()]
-        # added_tokens.json leaves out what special_tokens_map.json has; for Qwen2 that is the first of them.
-        if END_OF_TEXT not in [text for _, text in rows]:
-            rows.append((-1, END_OF_TEXT))
+    table = read_json(config).get("added_tokens_decoder") if config.is_file() else None
+    if table:
+        rows = [(int(n), str(entry["content"]), bool(entry.get("special"))) for n, entry in table.items()]
     else:
-        rows = [(0, END_OF_TEXT), (1, IM_START), (2, IM_END)]
-    return [text for _, text in sorted(rows)]
+        listed = read_json(added) if added.is_file() else {}
+        rows = [(int(n), text, True) for text, n in listed.items()]
+    return sorted(rows)
 
 
 def _qwen2(model: models.BPE) -> Tokenizer:

@@ -185,11 +185,15 @@ def language_from_hf(config: Mapping[str, Any], *, vocab_size: int) -> LanguageC
         )
     except KeyError as e:
         raise IntegrityError(f"config.json has no field {e.args[0]!r}; is this a PAM folder?") from e
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as e:
+    except (TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as e:
         raise IntegrityError(f"config.json has a field of the wrong type: {e}") from e
     if config.get("rope_scaling"):
         raise IntegrityError("config.json asks for rope_scaling, which PAM does not use; refusing to guess")
-    if min(language.kv_heads, language.layers) < 1 or language.heads % language.kv_heads:
+    if (
+        min(language.kv_heads, language.layers) < 1
+        or language.heads % language.kv_heads
+        or language.head_dim % 2
+    ):
         raise IntegrityError(f"config.json has impossible sizes: {language}")
     return _bounded(language, "config.json")
 
@@ -230,9 +234,22 @@ def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
         )
     except KeyError as e:
         raise IntegrityError(f"the SAM 2 configuration has no field {e.args[0]!r}") from e
-    except (TypeError, ValueError, OverflowError) as e:
+    except (TypeError, ValueError, AttributeError, OverflowError) as e:
         raise IntegrityError(f"the SAM 2 configuration has a field of the wrong type: {e}") from e
-    return _bounded(vision, "the SAM 2 configuration")
+    vision = _bounded(vision, "the SAM 2 configuration")
+    if (
+        len(vision.stages) != 4
+        or len(vision.window_spec) != 4
+        or 0 in vision.window_spec
+        or vision.embed_dim % vision.num_heads
+        or vision.image_size % (4 * vision.window_spec[0])
+        or vision.image_size % 32
+        or vision.d_model % (2 * vision.decoder_heads)
+        or vision.d_model % vision.mem_dim
+        or vision.mem_dim % 2
+    ):
+        raise IntegrityError(f"the SAM 2 configuration has sizes that do not go together: {vision}")
+    return vision
 
 
 _Config = TypeVar("_Config", LanguageConfig, VisionConfig)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -46,3 +48,12 @@ def golden_model(golden_checkpoint: Checkpoint) -> Model:
     from golden.torch_side import Model
 
     return Model.load(golden_checkpoint)
+
+
+@pytest.fixture
+def folder(golden_folder: GoldenFolder, tmp_path: Path) -> GoldenFolder:
+    """The golden checkpoint, this test's own to spoil."""
+    weights, sam2 = tmp_path / "PAM-tiny", tmp_path / "sam2_tiny.pt"
+    shutil.copytree(golden_folder.weights, weights)
+    shutil.copy(golden_folder.sam2, sam2)
+    return type(golden_folder)(weights, sam2, golden_folder.sam2_config)
