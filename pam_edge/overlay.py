@@ -31,7 +31,7 @@ PALETTE: tuple[Colour, ...] = (
     *((0, 199, 190), (255, 55, 130), (160, 120, 80)),
 )
 _YES, _NO, _WHITE = (40, 190, 90), (235, 60, 60), (255, 255, 255)
-_SMALLEST = 720  # the photo's longer side, at least: type needs the room
+_SMALLEST = 840  # the photo's longer side, at least: type needs the room
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def draw(
     max_side: int = 1600,
     fonts: Sequence[Path] | None = None,
 ) -> Image.Image:
-    """The upright photo, its longer side between 720 and `max_side` pixels, with its regions and their
+    """The upright photo, its longer side between 840 and `max_side` pixels, with its regions and their
     words.
 
     `fonts` are font files for what Pillow's own font lacks; None looks for a Chinese one on this machine.
@@ -86,16 +86,16 @@ def _colour(index: int) -> Colour:
 
 
 def _with_masks(photo: Image.Image, regions: Sequence[Shown], *, unit: float) -> Image.Image:
-    """Tint each mask, outline it in colour inside white, and quieten what no mask covers."""
+    """Tint each mask (a little: words speak of colours), outline it in white and colour, quieten the rest."""
     shares = [_share(region.mask, photo.size) for region in regions]
     pixels = np.asarray(photo, np.float32)
     if shares and max(float(s.max()) for s in shares) > 0:
         around = 1 - np.max(shares, axis=0)
-        pixels = pixels * (1 - 0.30 * around[:, :, None])
+        pixels = pixels * (1 - 0.40 * around[:, :, None])
     for index, share in enumerate(shares):
         colour = np.array(_colour(index), np.float32)
-        pixels = _blend(pixels, colour, 0.30 * share)
-        soft = _blur(share, max(1.3, 0.18 * unit))
+        pixels = _blend(pixels, colour, 0.12 * share)
+        soft = _blur(share, max(1.6, 0.22 * unit))
         # Halfway up the blurred step is the edge; closeness to it, whatever the direction, is a smooth line.
         nearness = 1 - 2 * np.abs(soft - 0.5)
         pixels = _blend(pixels, np.array(_WHITE, np.float32), _ramp(nearness, 0.10, 0.35) * 0.9)

@@ -61,11 +61,12 @@ class Panel:
         """The picture with the panel right of it or below: whichever keeps the whole most compact."""
         width, height = picture.size
         choices: list[tuple[float, tuple[int, int], tuple[int, int], list[list[_Set]]]] = []
-        for ems in (16, 20, 25, 31):
+        for ems in (16, 20, 25, 31, 38):
             panel = ems * self._size
             columns, tall = self._layout(panel, 1)
             total = width + panel, max(height, tall)
-            choices.append((_cost(total), total, (width, 0), columns))
+            bare = max(0, tall - height) / height  # a strip of paper under the picture
+            choices.append((_cost(total) * (1 + bare), total, (width, 0), columns))
         for count in (1, 2, 3):
             if width / count >= 15 * self._size:
                 columns, tall = self._layout(width, count)
@@ -73,7 +74,7 @@ class Panel:
                 choices.append((_cost(total), total, (0, height), columns))
         _, total, (left, top), columns = min(choices, key=lambda choice: choice[0])
         canvas = Image.new("RGB", total, PAPER)
-        canvas.paste(picture, (0, (total[1] - height) // 2 if left else 0))
+        canvas.paste(picture, (0, 0))
         self._draw(canvas, left, top, columns)
         return canvas
 
@@ -152,6 +153,6 @@ def _fill(sets: Sequence[_Set], limit: float, gap: float) -> list[list[_Set]]:
 
 
 def _cost(size: tuple[int, int]) -> float:
-    """Area, dearer the further from a page's proportions."""
+    """Area, dearer the further from a screen's proportions."""
     width, height = size
-    return width * height * max(1.0, width / height / 1.9, height / width / 1.5)
+    return width * height * max(1.0, width / height / 1.9, height / width / 1.15)

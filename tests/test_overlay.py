@@ -14,8 +14,8 @@ from pam_edge.panel import PAPER
 from pam_edge.preprocess import Prompt
 from pam_edge.typeset import Face, find_fonts
 
-GREY = Image.new("RGB", (800, 600), (120, 120, 120))
-DISC = np.hypot(*(np.mgrid[:600, :800] - np.array([300, 400])[:, None, None])) < 150
+GREY = Image.new("RGB", (900, 600), (120, 120, 120))
+DISC = np.hypot(*(np.mgrid[:600, :900] - np.array([300, 400])[:, None, None])) < 150
 
 
 def colour_at(image: Image.Image, x: int, y: int) -> np.ndarray:
@@ -42,21 +42,21 @@ def test_inside_is_tinted_outside_quietened_edge_outlined() -> None:
 
 
 def test_a_thin_mask_and_a_lone_pixel_can_be_seen() -> None:
-    for mask in (np.zeros((600, 800), bool) for _ in range(2)):
+    for mask in (np.zeros((600, 900), bool) for _ in range(2)):
         mask[200:202, 100:700] = True
         made = np.asarray(draw(GREY, [Shown(mask)]), np.int32)
         assert np.abs(made[201, 400] - made[100, 400]).max() > 40
 
 
 def test_an_empty_mask_leaves_the_photo_alone() -> None:
-    made = draw(GREY, [Shown(np.zeros((600, 800), bool))])
+    made = draw(GREY, [Shown(np.zeros((600, 900), bool))])
     assert np.array_equal(np.asarray(made), np.asarray(GREY))
     assert np.array_equal(np.asarray(draw(GREY, [])), np.asarray(GREY))
 
 
 def test_clicks_and_boxes_are_marked_where_they_are() -> None:
     prompt = Prompt(points=((100, 100), (700, 500, 0)), box=(300, 200, 500, 400))
-    made = draw(GREY, [Shown(np.zeros((600, 800), bool), prompt)])
+    made = draw(GREY, [Shown(np.zeros((600, 900), bool), prompt)])
     assert share_near(made, (40, 190, 90), (92, 92, 109, 109)) > 0.3
     assert share_near(made, (235, 60, 60), (692, 492, 709, 509)) > 0.3
     assert share_near(made, PALETTE[0], (298, 198, 304, 215)) > 0.3
@@ -67,12 +67,12 @@ def test_clicks_and_boxes_are_marked_where_they_are() -> None:
 def test_regions_have_colours_of_their_own_in_photo_and_panel() -> None:
     regions = []
     for i in range(3):
-        mask = np.zeros((600, 800), bool)
+        mask = np.zeros((600, 900), bool)
         mask[200:400, 50 + 250 * i : 250 + 250 * i] = True
         regions.append(Shown(mask, words=(("recognize", f"thing {i}"),)))
     made = draw(GREY, regions)
-    photo = np.asarray(made)[:600, :800]
-    panel = np.asarray(made)[600:] if made.height > 600 else np.asarray(made)[:, 800:]
+    photo = np.asarray(made)[:600, :900]
+    panel = np.asarray(made)[600:] if made.height > 600 else np.asarray(made)[:, 900:]
     assert panel.size
     for i in range(3):
         colour = np.array(PALETTE[i], np.int32)
@@ -90,14 +90,14 @@ def test_every_size_of_photo(size: tuple[int, int]) -> None:
     prompt = Prompt(points=((0, 0), (width - 1, height - 1, 0)), box=(0, 0, width, height))
     words = [("recognize", "umbrella"), ("explain", "a thing that keeps the rain off " * 8)]
     made = draw(Image.new("RGB", size, (90, 140, 90)), [Shown(mask, prompt, words), Shown(~mask)])
-    assert made.mode == "RGB" and 720 <= max(made.size) <= 6000
+    assert made.mode == "RGB" and 840 <= max(made.size) <= 6000
     without = draw(Image.new("RGB", size), [Shown(mask, prompt)])
-    assert max(without.size) == min(max(*size, 720), 1600)
+    assert max(without.size) == min(max(*size, 840), 1600)
     assert made.width > without.width or made.height > without.height
 
 
 def test_max_side_is_kept() -> None:
-    assert draw(GREY, [], max_side=400).size == (400, 300)
+    assert draw(GREY, [], max_side=400).size == (400, 267)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -111,7 +111,7 @@ WORDS = "红色的雨伞，放在桌子上。 Ünïcödé 😀 العربية \x
 @pytest.mark.parametrize("fonts", [(), None])
 def test_no_script_breaks_it(fonts: tuple[()] | None) -> None:
     made = draw(GREY, [Shown(DISC, words=[("识别", WORDS), ("", ""), ("explain", " ")])], fonts=fonts)
-    assert made.height > 600 or made.width > 800
+    assert made.height > 600 or made.width > 900
 
 
 def test_a_missing_font_is_said() -> None:
@@ -129,7 +129,7 @@ def test_words_lie_inside_the_panel() -> None:
     words = [("detailed", "a long story of many words that has to be broken into lines " * 5)]
     made = draw(GREY, [Shown(DISC, words=words)], fonts=())
     pixels = np.asarray(made)
-    panel = pixels[600:] if made.height > 600 else pixels[:, 800:]
+    panel = pixels[600:] if made.height > 600 else pixels[:, 900:]
     paper = tuple(int(PAPER[i : i + 2], 16) for i in (1, 3, 5))
     rims = (panel[0], panel[-1], panel[:, 0], panel[:, -1])
     assert all((rim == paper).all() for rim in rims) and not (panel == paper).all()
