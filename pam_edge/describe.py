@@ -68,7 +68,7 @@ class Description(Iterator[Piece]):
         max_tokens: int,
         history: str | None = None,
     ) -> None:
-        """Raises UsageError where a task or language is unknown, none is asked, or `max_tokens` is below 1."""
+        """Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1."""
         if isinstance(tasks, str) or not tasks:
             raise UsageError(f"tasks is a list with at least one task or question; got {tasks!r}")
         if max_tokens < 1:
