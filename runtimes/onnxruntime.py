@@ -202,6 +202,10 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its words come back in our errors
+    # The arena never gives activations back: the image encoder would hold twice the memory, no faster.
+    options.enable_cpu_mem_arena = False
+    # Prepacking stays on: packed weights replace the mapped ones, so nothing is held twice, and a step of
+    # several rows costs little more than one.
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:
