@@ -3,7 +3,7 @@
     python -m tools.nano.data --out FOLDER --count 16000 --workers 2
 
 Everything is at nano's input size: pictures squeezed to S x S as at inference, and for every pixel the number
-of the annotated object it shows. It knows no model. Seeds 0 .. count-1 of the split; training reads `train` alone.
+of the annotated object it shows. It knows no model. Seeds 0 .. count-1 of the split `train`, no other.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def box(rng: np.random.Generator, exact: Floats) -> Floats:
 def corrections(
     rng: np.random.Generator, wanted: NDArray[np.bool_], given: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
-    """A click on a wrong pixel of each mask: [BP, h, w] twice -> coords [BP, 2], labels [BP] (EMPTY: none)."""
+    """A click on a wrong pixel of each mask: [BP, h, w] twice -> [BP, 2], labels [BP] (EMPTY: none)."""
     coords = np.zeros((len(wanted), 2), np.float32)
     labels = np.full(len(wanted), EMPTY, np.float32)
     scale = SIDE / wanted.shape[-1]
