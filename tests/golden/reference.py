@@ -81,9 +81,12 @@ def complaints(name: str, region: Mapping[str, Array]) -> list[str]:
     return found
 
 
-def differs(key: str, ours: Array, worst: float) -> list[str]:
-    """A complaint where `ours` is further than `worst` (and float16 rounding) from golden.npz's array."""
-    theirs = golden()[key]
+def differs(key: str, ours: Array, worst: float, *, part: int | slice | None = None) -> list[str]:
+    """A complaint where `ours` is further than `worst` (and float16 rounding) from golden.npz's array.
+
+    `part` picks along that array's first axis.
+    """
+    theirs = golden()[key] if part is None else golden()[key][part]
     if ours.shape != theirs.shape:
         return [f"{key}: shape {ours.shape} instead of {theirs.shape}"]
     rounding = np.spacing(np.abs(theirs)).astype(np.float64) / 2 if theirs.dtype == np.float16 else 0.0
