@@ -17,6 +17,10 @@ from pam_edge.errors import WontFitError
 from pam_edge.tables import size
 
 FLOAT = 4  # bytes of a float32
+TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
+FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
+SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
+SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
 EXPORTED = ("vision.image_encoder.", "vision.sam_", "vision.no_mem_embed", "perceiver.", "language.")
 
 
@@ -44,8 +48,19 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]]) -> Forecas
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
 
+    vision, language = weights("vision."), weights("language.")
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
-    return Forecast(disk=weights(*EXPORTED), memory={"decoder": weights("language.") + largest})
+    pictures = variant.vision.image_size**2
+    return Forecast(
+        disk=weights(*EXPORTED) + SCRATCH_A_PIXEL * pictures + SMALL_FILES,
+        memory={
+            "image graphs": TOOLS
+            + 2 * vision
+            + FEATURES_A_PIXEL * pictures,  # one being let go as one is loaded
+            "decoder": TOOLS + language + largest,
+            "verification": TOOLS + max(vision, language) + largest + FEATURES_A_PIXEL * pictures,
+        },
+    )
 
 
 def check_fits(needed: Forecast, folder: Path) -> None:
@@ -57,10 +72,17 @@ def check_fits(needed: Forecast, folder: Path) -> None:
             f"this export needs about {size(needed.peak)} of memory (for {step}), {size(have)} are free: "
             "close other programs, use a machine with more, or export a smaller variant"
         )
-    held = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder.is_dir() else 0
     free = host.free_disk(folder)
-    if free is not None and needed.disk > free + held:
+    if free is not None and needed.disk > free + _held(folder):
         raise WontFitError(
-            f"this export needs about {size(needed.disk)} of disk, {size(free)} are free at {folder}: free "
-            " some space, or give -o a folder on another disk"
+            f"this export needs about {size(needed.disk)} of disk, {size(free)} are free at {folder}: "
+            "free some space, or give -o a folder on another disk"
         )
+
+
+def _held(folder: Path) -> int:
+    """Bytes already there: what an interrupted export made, or what a new one will replace."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError:  # not there yet, or not for us to read: the export itself will say
+        return 0

@@ -39,7 +39,7 @@ TARGETS: tuple[Target, ...] = (
         title="any 64-bit CPU",
         runtime="onnxruntime",
         schemes=("fp32",),
-        tolerance=Tolerance(tensors=1e-3, masks=1e-3, logits=1e-3),
+        tolerance=Tolerance(tensors=1e-4, masks=1e-4, logits=1e-4),
         point_slots=None,
         rows=None,
         note="needs nothing but `pip install pam-edge`",
