@@ -17,15 +17,21 @@ from typing import Any
 from pam_edge.benchmarks.metrics import words
 
 Pair = tuple[str, str]  # predicted, true
+_Coco = dict[int, list[str]]
 _MISSING = 'pycocoevalcap is not installed; pip install "pam-edge[eval]"'
 
 
 @dataclass(frozen=True)
 class Score:
-    """A corpus score, or why there is none. METEOR 0 to 1, CIDEr 0 to 10 (papers print both times 100)."""
+    """A corpus score, or why there is none. METEOR 0 to 1, CIDEr 0 to 10 (papers print both times 100).
+
+    `most` is what the true captions themselves score: short captions never reach the scale's end, since
+    METEOR adds up its matches over the whole corpus and CIDEr looks for n-grams of up to four words.
+    """
 
     value: float | None
     note: str = ""
+    most: float | None = None
 
 
 class Meteor:
@@ -44,14 +50,14 @@ class Meteor:
         if self._reason:
             return Score(None, self._reason)
         try:
-            value, _ = self._scorer.compute_score(*_as_coco(pairs))
+            value, most = (self._scorer.compute_score(*of)[0] for of in _given_and_perfect(pairs))
         except (OSError, ValueError):  # the program died: its pipe is broken or its answer no number
             self._reason = "METEOR's Java program failed; it needs Java 8 or newer and 2 GB of memory"
             return Score(None, self._reason)
         finally:
             if self._scorer.lock.locked():  # left so after an error, its clean-up would wait for ever
                 self._scorer.lock.release()
-        return Score(float(value))
+        return Score(float(value), most=float(most))
 
     def _start(self) -> None:
         try:
@@ -77,12 +83,14 @@ def cider(pairs: Sequence[Pair]) -> Score:
         from pycocoevalcap.cider.cider import Cider
     except ImportError:
         return Score(None, _MISSING)
-    value, _ = Cider().compute_score(*_as_coco(pairs))
-    return Score(float(value))
+    value, most = (Cider().compute_score(*of)[0] for of in _given_and_perfect(pairs))
+    return Score(float(value), most=float(most))
 
 
-def _as_coco(pairs: Sequence[Pair]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """True and predicted captions as the package takes them: one list of sentences each, words spaced."""
+def _given_and_perfect(pairs: Sequence[Pair]) -> tuple[tuple[_Coco, _Coco], tuple[_Coco, _Coco]]:
+    """(true, predicted) and (true, true) as the package takes captions: a list of sentences each, words
+    spaced.
+    """
     true = {i: [" ".join(words(t))] for i, (_, t) in enumerate(pairs)}
     predicted = {i: [" ".join(words(p))] for i, (p, _) in enumerate(pairs)}
-    return true, predicted
+    return (true, predicted), (true, true)

@@ -56,7 +56,8 @@ def evaluate(
             cut_off += sum(said.answer.finish_reason == "length" for said in judged.said)
             tallies.setdefault(judged.case.kind, Tally()).add(judged)
             pairs.add(judged.said)
-            watch(judged)
+            with clock("examples"):
+                watch(judged)
         pictures += 1
         progress(pictures, source.count)
     with clock("scoring"):

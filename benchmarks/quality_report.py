@@ -13,19 +13,23 @@ from typing import Any
 import msgspec
 
 from pam_edge.bundle import MANIFEST, Bundle, sha256_of
+from pam_edge.tables import clean
 
 SCHEMA = 1
 LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One figure: `value` over `n` cases, or None and a `note` that says why. A note beside a value qualifies
+    """One figure: `value` over `n` cases, or None and a `note` that says why; a note beside a value qualifies
     it.
+
+    `most` is what perfect answers would score, where that is not simply 1.
     """
 
     value: float | None
     n: int
     note: str = ""
+    most: float | None = None
 
 
 class Captions(msgspec.Struct, frozen=True):
@@ -106,7 +110,9 @@ def shown(cell: Cell | None) -> str:
     """A figure as people read it; never a number that was not measured."""
     if cell is None:
         return ""
-    return "not measured" if cell.value is None else f"{cell.value:.4f}"
+    if cell.value is None:
+        return "not measured"
+    return f"{cell.value:.4f}" + (f" of {cell.most:.4f}" if cell.most is not None else "")
 
 
 def notes(report: Report) -> list[str]:
@@ -136,7 +142,7 @@ def to_text(report: Report) -> str:
         head += [f"category {lang}", f"colour {lang}", f"definition {lang}"]
     table = [head]
     for kind in report.kinds:
-        row = [kind.kind, str(kind.cases), _short(kind.click_iou), _short(kind.box_iou)]
+        row = [clean(kind.kind), str(kind.cases), _short(kind.click_iou), _short(kind.box_iou)]
         for lang in langs:
             row += [_short(of.get(lang)) for of in (kind.category, kind.colour, kind.definition)]
         table.append(row)
@@ -144,7 +150,7 @@ def to_text(report: Report) -> str:
         f"{report.cases} things in {report.pictures} pictures, {report.seconds['total']:.0f} s",
         _columns(rows),
         _columns(table),
-        *notes(report),
+        *map(clean, notes(report)),
     ]
     if report.cut_off:
         parts.append(f"{report.cut_off} answers were cut off at {report.max_tokens} tokens")

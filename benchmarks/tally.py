@@ -146,7 +146,7 @@ def _captions(pairs: Sequence[Pair], meteor: Meteor, lang: str, colour: Cell) ->
 
 
 def _cell(score: Score, n: int, note: str = "") -> Cell:
-    return Cell(None, 0, score.note) if score.value is None else Cell(score.value, n, note)
+    return Cell(None, 0, score.note) if score.value is None else Cell(score.value, n, note, score.most)
 
 
 def _similarity(names: Sequence[Pair], lang: str) -> Cell:

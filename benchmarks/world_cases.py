@@ -1,6 +1,7 @@
-"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one random click each.
+"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one random click a thing.
 
-Knows no model; what is true of a scene the world says itself.
+Knows no model; what is true of a scene the world says itself. Clicks are those of the files the world writes
+(`world/write.py`), so both ways to the same scenes give the same figures.
 """
 
 from __future__ import annotations
@@ -13,30 +14,30 @@ from pam_edge.benchmarks.cases import Ask, Case, Picture, Source
 from pam_edge.benchmarks.world.answers import TASKS, answer, named_colour
 from pam_edge.benchmarks.world.clicks import random_click
 from pam_edge.benchmarks.world.combos import Split
-from pam_edge.benchmarks.world.scene import Scene, scene
+from pam_edge.benchmarks.world.scene import Scene, nth_seed, scene
 from pam_edge.errors import UsageError
 from pam_edge.prompts import Lang
 
-STRIDE = 1_000_003  # a prime: the scenes of two seeds never meet below this many
+MOST = 1_000_000  # scenes of a seed that are no other seed's
 SPLIT: Split = "heldout"
 
 
 def world_source(seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | None = None) -> Source:
-    """`n` scenes of a seed: scene i is `scene(seed * STRIDE + i, "heldout")`. `per_scene` bounds the things
-    asked about in each (the first ones drawn at random), None asks about all.
+    """The first `n` scenes of a seed. `per_scene` bounds the things asked about in each (drawn at random);
+    None asks about all.
 
     Raises UsageError where a number makes no sense.
     """
-    if seed < 0:
-        raise UsageError(f"world seed {seed}: give 0 or more")
-    if not 1 <= n <= STRIDE:
-        raise UsageError(f"{n} scenes: give 1 to {STRIDE}")
+    if not 0 <= seed <= 1 << 40:
+        raise UsageError(f"world seed {seed}: give 0 to {1 << 40}")
+    if not 1 <= n <= MOST:
+        raise UsageError(f"{n} scenes: give 1 to {MOST}")
     if per_scene is not None and per_scene < 1:
         raise UsageError(f"{per_scene} things a scene: give at least 1")
 
     def pictures() -> Iterator[Picture]:
         for i in range(n):
-            yield _picture(scene(seed * STRIDE + i, SPLIT), langs=langs, per_scene=per_scene)
+            yield _picture(scene(nth_seed(seed, i), SPLIT), langs=langs, per_scene=per_scene)
 
     about = {
         "kind": "world",
@@ -44,30 +45,31 @@ def world_source(seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | N
         "scenes": n,
         "split": SPLIT,
         "per_scene": per_scene,
-        "click": "random",
+        "click": "random inside the mask",
     }
     return Source(about=about, count=n, pictures=pictures, colour_of=named_colour)
 
 
 def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None) -> Picture:
     rng = np.random.default_rng(drawn.seed)
-    order = rng.permutation(len(drawn.objects))[:per_scene]
-    cases = []
-    for index in sorted(int(i) for i in order):
-        thing = drawn.objects[index]
-        x, y = random_click(thing.mask, rng)
-        box = thing.box
-        cases.append(
-            Case(
-                name=f"scene {drawn.seed}, thing {index}",
-                kind=thing.kind,
-                clicks=((x, y, 1),),
-                box=(box.x, box.y, box.x + box.w, box.y + box.h),
-                mask=thing.mask,
-                asks=tuple(
-                    Ask(task, lang, answer(drawn, index, task, lang)) for lang in langs for task in TASKS
-                ),
-                colour=thing.colour,
-            )
-        )
-    return Picture(f"scene {drawn.seed}", drawn.image, tuple(cases))
+    clicks = [random_click(thing.mask, rng) for thing in drawn.objects]
+    chosen = sorted(rng.permutation(len(drawn.objects))[:per_scene].tolist())
+    return Picture(
+        f"scene {drawn.seed}",
+        drawn.image,
+        tuple(_case(drawn, index, clicks[index], langs) for index in chosen),
+    )
+
+
+def _case(drawn: Scene, index: int, click: tuple[int, int], langs: Sequence[Lang]) -> Case:
+    thing = drawn.objects[index]
+    x, y, w, h = thing.box
+    return Case(
+        name=f"scene {drawn.seed}, thing {index}",
+        kind=thing.kind,
+        clicks=((*click, 1),),
+        box=(x, y, x + w, y + h),
+        mask=thing.mask,
+        asks=tuple(Ask(task, lang, answer(drawn, index, task, lang)) for lang in langs for task in TASKS),
+        colour=thing.colour,
+    )

@@ -238,6 +238,66 @@ def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) ->
     require_ok(result)
 
 
+@app.command("eval")
+def evaluate(
+    bundle: BundleFolder,
+    world: Annotated[
+        int | None, _Option(metavar="SEED", help="Evaluate on rendered scenes of this seed.")
+    ] = None,
+    n: Annotated[int | None, _Option("--n", metavar="N", help="How many scenes; default: 100.")] = None,
+    per_scene: Annotated[
+        int | None, _Option(metavar="K", help="At most so many things a scene; default: all.")
+    ] = None,
+    data: Annotated[
+        Path | None, _Option(metavar="FILE", help="Evaluate on JSON lines in PAM's annotation format.")
+    ] = None,
+    image_root: Annotated[
+        Path | None, _Option(metavar="DIR", help="Where their image paths start; default: FILE's folder.")
+    ] = None,
+    lang: Annotated[str, _Option(metavar="en,zh", help="Languages of questions and answers.")] = "en,zh",
+    max_tokens: Annotated[int, _Option(help="The longest answer.")] = 128,
+    out: Annotated[
+        Path | None, _Option(metavar="DIR", help="Write figures (JSON) and a page of examples here.")
+    ] = None,
+    threads: Threads = 0,
+    no_check: NoCheck = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how good a bundle's masks and words are, by kind of thing and by language."""
+    import msgspec
+
+    from pam_edge.benchmarks import evaluation
+    from pam_edge.benchmarks.gallery import Gallery
+    from pam_edge.benchmarks.quality import evaluate as measure
+    from pam_edge.benchmarks.quality_report import to_text
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import Progress, note, show
+    from pam_edge.pam import load
+    from pam_edge.tables import caveats
+
+    langs = evaluation.read_langs(lang)
+    opened = Bundle.open(bundle, check=not no_check)
+    choice = evaluation.DataChoice(world, n, per_scene, data, image_root)
+    source = evaluation.choose_source(choice, opened, langs)
+    if out is not None:
+        evaluation.prepare_folder(out)
+    for caveat in caveats(opened):
+        note(f"note: {caveat}")
+    bar, gallery = Progress(["eval"]), Gallery()
+    report = measure(
+        load(opened, threads=threads),
+        source,
+        langs=langs,
+        max_tokens=max_tokens,
+        watch=(lambda judged: None) if out is None else gallery.add,
+        progress=lambda done, count: bar("eval", done / count),
+    )
+    show(_json(msgspec.to_builtins(report)) if as_json else to_text(report))
+    if out is not None:
+        figures, page = evaluation.write_results(out, report, gallery)
+        note(f"figures: {figures}\npage: {page}")
+
+
 @app.command()
 def targets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")] = None,

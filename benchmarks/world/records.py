@@ -8,6 +8,7 @@ events. Two optional fields are ours: `segmentation` (a COCO run-length mask) an
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from pam_edge import rle
-from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
 
 MAX_LINE = 16 << 20  # bytes
 
@@ -85,27 +86,43 @@ def as_mask(coded: Rle) -> NDArray[np.bool_]:
 def read_annotations(path: Path, image_root: Path) -> tuple[Record, ...]:
     """Every record of a file, its pictures known to be there.
 
-    Raises UsageError where there is no such file, IntegrityError naming the line for a record that breaks the
-    format or a picture that is missing or lies outside `image_root`.
+    Raises like `numbered_records`, and IntegrityError naming the line where a picture is missing or lies
+    outside `image_root`.
+    """
+    records: list[Record] = []
+    for number, record in numbered_records(path):
+        try:
+            for picture in pictures_of(record, image_root):
+                if not picture.is_file():
+                    raise IntegrityError(f"no picture {picture}")
+        except IntegrityError as e:
+            raise IntegrityError(f"{path}, line {number}: {e}") from e
+        records.append(record)
+    return tuple(records)
+
+
+def numbered_records(path: Path) -> Iterator[tuple[int, Record]]:
+    """The records of a file with their line numbers, from 1; blank lines are skipped, pictures not looked at.
+
+    Raises UsageError where there is no such file, EnvironmentProblem where it may not be read, IntegrityError
+    naming the line for a record that breaks the format.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}: give a file of JSON lines in PAM's format")
-    records: list[Record] = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE + 1), b""), start=1):
-            if len(line) > MAX_LINE:
-                raise IntegrityError(f"{path}, line {number} is longer than {MAX_LINE >> 20} MiB")
-            if not line.strip():
-                continue
-            try:
-                record = _DECODER.decode(line)
-                for picture in pictures_of(record, image_root):
-                    if not picture.is_file():
-                        raise IntegrityError(f"no picture {picture}")
-            except (msgspec.DecodeError, UnicodeDecodeError, IntegrityError) as e:
-                raise IntegrityError(f"{path}, line {number}: {e}") from e
-            records.append(record)
-    return tuple(records)
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE + 1), b""), start=1):
+                if len(line) > MAX_LINE:
+                    raise IntegrityError(f"{path}, line {number} is longer than {MAX_LINE >> 20} MiB")
+                if not line.strip():
+                    continue
+                try:
+                    record = _DECODER.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+                    raise IntegrityError(f"{path}, line {number}: {e}") from e
+                yield number, record
+    except OSError as e:
+        raise EnvironmentProblem(f"cannot read {path}: {e.strerror}; check its permissions") from e
 
 
 def pictures_of(record: Record, image_root: Path) -> tuple[Path, ...]:

@@ -1,0 +1,103 @@
+"""What `pam-edge eval` does between its words and its files: which data, which languages, where results go.
+
+Says what is wrong in the words the user wrote. Knows no metric and prints nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pam_edge.benchmarks.annotations import annotated_source
+from pam_edge.benchmarks.cases import Source
+from pam_edge.benchmarks.gallery import Gallery
+from pam_edge.benchmarks.page import page
+from pam_edge.benchmarks.quality_report import Report, to_json
+from pam_edge.benchmarks.world_cases import world_source
+from pam_edge.bundle import Bundle
+from pam_edge.errors import UsageError, cannot_write
+from pam_edge.prompts import Lang
+
+SCENES = 100  # where no number is given
+JSON, PAGE = "quality.json", "index.html"
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What the command line says about data: a world's seed, or a file of annotations."""
+
+    world: int | None = None
+    n: int | None = None
+    per_scene: int | None = None
+    data: Path | None = None
+    image_root: Path | None = None
+
+
+def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -> Source:
+    """The data to evaluate on, known to be usable. Raises UsageError for options that do not go together, and
+    like `world_source` and `annotated_source`.
+    """
+    tasks = bundle.manifest.prompts.tasks
+    for lang in langs:
+        if lang not in tasks:
+            raise UsageError(f"--lang {lang}: this bundle has tasks in {', '.join(sorted(tasks))} only")
+    if (choice.world is None) == (choice.data is None):
+        raise UsageError(
+            "give --world SEED (rendered scenes) or --data FILE.jsonl (pictures of your own), one of them"
+        )
+    if choice.world is not None:
+        if choice.image_root is not None:
+            raise UsageError("--image-root belongs to --data; the world renders its own pictures")
+        n = SCENES if choice.n is None else choice.n
+        return world_source(choice.world, n, langs=langs, per_scene=choice.per_scene)
+    assert choice.data is not None  # one of the two is given
+    if choice.n is not None or choice.per_scene is not None:
+        raise UsageError("--n and --per-scene belong to --world; --data is evaluated whole")
+    root = choice.data.parent if choice.image_root is None else choice.image_root
+    return annotated_source(choice.data, root, langs=langs, tasks=tasks)
+
+
+def read_langs(text: str) -> tuple[Lang, ...]:
+    """`en`, `zh` or both, comma between. Raises UsageError otherwise."""
+    found: list[Lang] = []
+    for name in text.split(","):
+        match name.strip():
+            case "en" | "zh" as lang if lang not in found:
+                found.append(lang)
+            case _:
+                raise UsageError(f"--lang {text!r}: give en, zh or en,zh")
+    return tuple(found)
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the folder for results and find out, before slow work, that it can be written.
+
+    Raises UsageError where a file is in the way, EnvironmentProblem or WontFitError where it cannot be
+    written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
+    probe = out / f"{JSON}.tmp"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as e:
+        raise cannot_write(out, e) from e
+
+
+def write_results(out: Path, report: Report, gallery: Gallery) -> tuple[Path, Path]:
+    """Write figures and page into `out`, each whole or not at all; returns their paths. Raises like
+    `prepare_folder`.
+    """
+    written = []
+    for name, content in ((JSON, to_json(report)), (PAGE, page(report, gallery).encode())):
+        path, temporary = out / name, out / f"{name}.tmp"
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as e:
+            temporary.unlink(missing_ok=True)
+            raise cannot_write(path, e) from e
+        written.append(path)
+    return written[0], written[1]
