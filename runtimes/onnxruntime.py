@@ -25,6 +25,7 @@ from pam_edge.runtimes.checks import (
     check_room,
 )
 from pam_edge.runtimes.embedding import TokenTable
+from pam_edge.runtimes.onnx_files import check_external_files
 
 try:
     import onnxruntime as ort
@@ -199,7 +200,9 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     if threads < 0:
         raise UsageError(f"threads must be 0 (let the engine choose) or more, got {threads}")
     path = bundle.path(graph.files[0])
+    check_external_files(bundle, graph)
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just checked
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its words come back in our errors
     # The arena never gives activations back: the image encoder would hold twice the memory, no faster.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tiny_language import TINY, tiny_bundle
 
 from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.runtimes import open_decoder, open_session
+from pam_edge.runtimes.onnx_files import external_files
 from pam_edge.runtimes.onnxruntime import OrtDecoder, _Cache
 
 
@@ -119,18 +123,61 @@ def test_damaged_files_are_integrity_errors(
     assert capfd.readouterr() == ("", "")  # the engine's own log stays silent
 
 
-@pytest.mark.parametrize("place", ["../outside.bin", "/etc/passwd"])
-def test_weights_outside_the_bundle_are_refused(bundle: Bundle, place: str) -> None:
-    shutil.copy(bundle.folder / "decoder.bin", bundle.folder.parent / "outside.bin")
+def relocated(tensor: TensorProto, place: str) -> None:
+    for entry in tensor.external_data:
+        if entry.key == "location":
+            entry.value = place
+
+
+@pytest.mark.parametrize("place", ["../outside.bin", "/etc/passwd", "unnamed.bin", "*/_ORT_MEM_ADDR_/*", ""])
+def test_files_outside_the_manifest_are_refused(bundle: Bundle, place: str) -> None:
+    for copied in (bundle.folder.parent / "outside.bin", bundle.folder / "unnamed.bin"):
+        shutil.copy(bundle.folder / "decoder.bin", copied)
     path = bundle.folder / "decoder.onnx"
     model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location" and entry.value == "decoder.bin":
-                entry.value = place
+    relocated(model.graph.initializer[5], place)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="does not name for it"):
         open_decoder(bundle, threads=1)
+
+
+@pytest.mark.parametrize("where", ["initializer", "sparse", "constant", "subgraph", "function"])
+def test_files_are_found_wherever_a_tensor_may_be(tmp_path: Path, where: str) -> None:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(value="deep.bin", key="location")
+    inner = helper.make_graph([], "inner", [], [], [tensor])
+    node = helper.make_node("Constant", [], ["c"], value=tensor)
+    model = helper.make_model(helper.make_graph([], "g", [], []))
+    match where:
+        case "initializer":
+            model.graph.initializer.append(tensor)
+        case "sparse":
+            model.graph.sparse_initializer.add().values.CopyFrom(tensor)
+        case "constant":
+            model.graph.node.append(node)
+        case "subgraph":
+            model.graph.node.append(
+                helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
+            )
+        case "function":
+            model.functions.append(
+                helper.make_function("d", "f", [], ["c"], [node], [helper.make_opsetid("", 20)])
+            )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert external_files(path) == {"deep.bin"}
+
+
+def test_files_of_a_whole_bundle(exported: Bundle) -> None:
+    assert external_files(exported.folder / "decoder.onnx") == {"decoder.bin", "embedding.bin"}
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_holds_no_files(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "noise.onnx"
+    path.write_bytes(noise)
+    with contextlib.suppress(IntegrityError):
+        external_files(path)
 
 
 def test_graph_and_manifest_must_agree(bundle: Bundle) -> None:
