@@ -18,6 +18,8 @@ from torch import nn
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.export.disk import writing
+from pam_edge.quantize.fp16 import store_in_16_bits
+from pam_edge.quantize.schemes import FP32, Scheme
 
 OPSET = 20
 ONE_FILE = 64 << 20  # bytes of weights that still travel inside the .onnx; engines map what lies beside it
@@ -26,12 +28,18 @@ _EXAMPLE = 3  # extent that stands for a free axis while tracing: 0 and 1 would 
 
 
 def module2onnx(
-    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], path: Path
+    module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    path: Path,
+    *,
+    scheme: Scheme = FP32,
 ) -> tuple[Path, ...]:
     """Write `module` as `path` (.onnx), large weights as `.bin` beside it; return the files written.
 
-    Positional arguments are `inputs`, results `outputs`, in order; named axes stay free from 1 up. The file
-    carries no paths of this machine, and the same module gives the same bytes.
+    Weights are stored as `scheme` says. Positional arguments are `inputs`, results `outputs`, in order; named
+    axes stay free from 1 up. The file carries no paths of this machine, and the same module gives the same
+    bytes.
     Raises ValueError where the module's results are not `outputs` (a mistake in the graph's cut),
     WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
@@ -40,6 +48,7 @@ def module2onnx(
     _strip(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         _check_border(path.name, given, specs)
+    store_in_16_bits(model, scheme.storage)
     files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
     with writing(path.parent, path.name, size=size):
         ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)

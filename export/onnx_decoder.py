@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import IntegrityError
 from pam_edge.export.disk import writing
+from pam_edge.quantize.fp16 import halved
+from pam_edge.quantize.schemes import FP32, Scheme, Storage
 
 GRAPH, WEIGHTS, EMBEDDING = "decoder.onnx", "decoder.bin", "embedding.bin"
 PAGE = 4096  # weights start on a page, so that engines can map them
@@ -38,20 +40,26 @@ Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 def language2onnx(
-    language: LanguageConfig, tensor: Tensors, folder: Path, *, progress: Progress | None = None
+    language: LanguageConfig,
+    tensor: Tensors,
+    folder: Path,
+    *,
+    scheme: Scheme = FP32,
+    progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Write `decoder.onnx`, `decoder.bin` and `embedding.bin` into `folder`; return them in that order.
 
     `tensor` gives weights by canonical key (`language.layers.0.self_attn.q_proj.weight`, ...), shapes as in
     Qwen2's own files. It is called once a key; nothing it returns is kept. `embedding.bin` is the embedding
-    [V, H], float32, row-major, and where `language.tied` it is the graph's head as well.
+    [V, H], row-major, stored as `scheme` says, and where `language.tied` the graph's head as well.
     Raises IntegrityError for a misshaped weight, WontFitError on a full disk, EnvironmentProblem where the
     folder cannot be written.
     """
-    graph = _Decoder(language)
+    graph = _Decoder(language, scheme)
     model = graph.build()
     files = (folder / GRAPH, folder / WEIGHTS, folder / EMBEDDING)
-    embedding = _Weight("embedding", (language.vocab_size, language.hidden_size), _EMBED_TOKENS)
+    shape = (language.vocab_size, language.hidden_size)
+    embedding = _Weight("embedding", shape, _EMBED_TOKENS, scheme.storage(shape))
     total, done = sum(w.bytes for w in (*graph.weights, embedding)), 0
     with writing(folder, "the decoder", size=total):
         with files[1].open("wb") as weights, files[2].open("wb") as table:
@@ -95,15 +103,17 @@ class _Weight:
     name: str
     shape: tuple[int, ...]  # as the graph reads it
     key: str
+    storage: Storage
     transpose: bool = False
     offset: int = 0
 
     @property
     def bytes(self) -> int:
-        return 4 * int(np.prod(self.shape))
+        return np.dtype(self.storage).itemsize * int(np.prod(self.shape))
 
     def proto(self, location: str) -> TensorProto:
-        proto = TensorProto(name=self.name, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+        dtype = TensorProto.FLOAT if self.storage == "float32" else TensorProto.FLOAT16
+        proto = TensorProto(name=self.name, data_type=dtype, data_location=TensorProto.EXTERNAL)
         proto.dims.extend(self.shape)
         for key, value in (("location", location), ("offset", self.offset), ("length", self.bytes)):
             proto.external_data.add(key=key, value=str(value))
@@ -115,6 +125,7 @@ class _Decoder:
     """Collects nodes, and the list of weights they will want."""
 
     language: LanguageConfig
+    scheme: Scheme
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[_Weight] = field(default_factory=list)
     end: int = 0  # of the weights' file, bytes
@@ -126,7 +137,10 @@ class _Decoder:
         head_shape = (lm.vocab_size, lm.hidden_size)
         shared = []
         if lm.tied:
-            shared = [_Weight("head", head_shape, _EMBED_TOKENS).proto(EMBEDDING)]
+            tied = _Weight("head", head_shape, _EMBED_TOKENS, self.scheme.storage(head_shape))
+            head, shared = self.widened(tied), [tied.proto(EMBEDDING)]
+        else:
+            head = self.weight("head", head_shape, "language.lm_head.weight")
         self.last_position()
         residual, hidden = "embeds", "layer.0.normed"
         norm = self.norm_weight("language.layers.0.input_layernorm.weight")
@@ -135,10 +149,8 @@ class _Decoder:
         )
         for i in range(lm.layers):
             residual, hidden = self.layer(i, residual, hidden, rope=(cos, sin))
-        if not lm.tied:
-            self.weight("head", head_shape, "language.lm_head.weight")
         # The head is stored [V, H] as the embedding is, and read transposed: one copy on disk serves both.
-        self.node("Gemm", [hidden, "head"], ["logits"], transB=1)
+        self.node("Gemm", [hidden, head], ["logits"], transB=1)
         inputs, outputs = decoder_specs(lm)
         graph = helper.make_graph(
             self.nodes,
@@ -229,10 +241,18 @@ class _Decoder:
         return self.weight(key, (self.language.hidden_size,), key)
 
     def weight(self, name: str, shape: tuple[int, ...], key: str, *, transpose: bool = False) -> str:
-        weight = _Weight(name, shape, key, transpose, offset=-(-self.end // PAGE) * PAGE)
+        storage: Storage = "float32" if key in (_ROPE_COS, _ROPE_SIN) else self.scheme.storage(shape)
+        weight = _Weight(name, shape, key, storage, transpose, offset=-(-self.end // PAGE) * PAGE)
         self.weights.append(weight)
         self.end = weight.offset + weight.bytes
-        return name
+        return self.widened(weight)
+
+    def widened(self, weight: _Weight) -> str:
+        """The weight as float32: engines widen what is stored in fewer bits once, at load."""
+        if weight.storage == "float32":
+            return weight.name
+        self.node("Cast", [weight.name], [f"{weight.name}.wide"], to=TensorProto.FLOAT)
+        return f"{weight.name}.wide"
 
     def node(
         self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: int | float
@@ -242,14 +262,15 @@ class _Decoder:
         self.nodes.append(node)
 
 
-def _values(weight: _Weight, tensor: Tensors, language: LanguageConfig) -> Floats:
+def _values(weight: _Weight, tensor: Tensors, language: LanguageConfig) -> npt.NDArray[np.floating[Any]]:
     if weight.key in (_ROPE_COS, _ROPE_SIN):
         return rope_table(language, np.cos if weight.key == _ROPE_COS else np.sin)
     values = np.asarray(tensor(weight.key), dtype=np.float32)
     wanted = weight.shape[::-1] if weight.transpose else weight.shape
     if values.shape != wanted:
         raise IntegrityError(f"{weight.key} has shape {values.shape} where the variant wants {wanted}")
-    return np.ascontiguousarray(values.T if weight.transpose else values)
+    laid_out = np.ascontiguousarray(values.T if weight.transpose else values)
+    return laid_out if weight.storage == "float32" else halved(laid_out, weight.key)
 
 
 def rope_table(
@@ -263,7 +284,7 @@ def rope_table(
     return wave(np.outer(np.arange(language.max_length), frequencies)).astype(np.float32)
 
 
-def _append(file: BinaryIO, weight: _Weight, values: Floats) -> None:
+def _append(file: BinaryIO, weight: _Weight, values: npt.NDArray[np.floating[Any]]) -> None:
     file.write(bytes(weight.offset - file.tell()))
     file.write(values.data)
 

@@ -1,1 +1,1 @@
-"""Smaller numbers for the same graphs. Empty for now: every bundle is written at scheme fp32."""
+"""Smaller numbers for the same graphs: schemes as ordered rules, one file a format."""
