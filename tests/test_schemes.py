@@ -58,5 +58,5 @@ def test_fp32_leaves_a_graph_alone() -> None:
 
 
 def test_a_weight_beyond_float16_is_refused() -> None:
-    with pytest.raises(IntegrityError, match="gate.*fp32"):
+    with pytest.raises(IntegrityError, match=r"gate.*fp32"):
         halved(np.array([1e5], np.float32), "gate")
