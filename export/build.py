@@ -25,6 +25,7 @@ from pam_edge.export.parts import load_recording, make_graph, recording, specs, 
 from pam_edge.export.workspace import Workspace
 from pam_edge.golden import Limits
 from pam_edge.prompts import PAM_PROMPTS
+from pam_edge.quantize.schemes import Scheme, scheme_named
 from pam_edge.targets import Target, scheme_for, target_named
 from pam_edge.verify import verify
 
@@ -41,7 +42,7 @@ class Plan:
     """Everything settled before slow work begins."""
 
     target: Target
-    scheme: str
+    scheme: Scheme
     checkpoint: Checkpoint
     needs: Forecast
     options: dict[str, str]  # what the bytes depend on
@@ -61,11 +62,11 @@ def plan(
     Raises UsageError for what is unknown or impossible, IntegrityError for damaged or incomplete weights.
     """
     device = target_named(target)
-    chosen = scheme_for(device, scheme)
+    chosen = scheme_named(scheme_for(device, scheme))
     checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
     options = {
         "target": device.name,
-        "scheme": chosen,
+        "scheme": chosen.name,
         "weights": checkpoint.weights.source,
         "seed": str(seed),
     }
@@ -87,7 +88,7 @@ def build(
     engine is not on this machine. Raises UsageError where the folder is taken, EnvironmentProblem or
     WontFitError where it cannot be written.
     """
-    checkpoint, tolerance = settled.checkpoint, settled.target.tolerance
+    checkpoint, tolerance = settled.checkpoint, settled.target.tolerance(settled.scheme.name)
     with Workspace(folder, options=settled.options, force=force) as work:
         for name in GRAPHS:
             if work.finished(name) is not None:
@@ -100,6 +101,7 @@ def build(
                     checkpoint,
                     place,
                     recorded=lambda name: load_recording(folder / recording(name)),
+                    scheme=settled.scheme,
                     limit=tolerance.logits,
                     tell=partial(report, name),
                 )
@@ -127,6 +129,7 @@ def build(
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
     checkpoint, variant = settled.checkpoint, settled.checkpoint.variant
     golden, tokenizer = files[REST]
+    table = (variant.language.vocab_size, variant.language.hidden_size)
     (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
     graphs = []
     for name in GRAPHS:
@@ -138,12 +141,12 @@ def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
         weights=checkpoint.weights,
         target=settled.target.name,
         runtime=settled.target.runtime,
-        scheme=settled.scheme,
+        scheme=settled.scheme.name,
         graphs=tuple(graphs),
         embedding=Embedding(
             file=embedding,
-            dtype="float32",
-            shape=(variant.language.vocab_size, variant.language.hidden_size),
+            dtype=settled.scheme.storage(table),
+            shape=table,
         ),
         tokenizer=tokenizer,
         prompts=PAM_PROMPTS,

@@ -23,6 +23,7 @@ from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
 from pam_edge.golden import Told, npz_bytes
 from pam_edge.prompts import PAM_PROMPTS, Texts
+from pam_edge.quantize.schemes import Scheme
 
 Tell = Callable[[float], None]  # how much of the graph is done, 0 to 1
 Recorded = Callable[[GraphName], Arrays]  # an earlier graph's recording
@@ -30,7 +31,14 @@ _TOLD = "told"
 
 
 def make_graph(
-    name: GraphName, checkpoint: Checkpoint, place: Path, *, recorded: Recorded, limit: float, tell: Tell
+    name: GraphName,
+    checkpoint: Checkpoint,
+    place: Path,
+    *,
+    scheme: Scheme,
+    recorded: Recorded,
+    limit: float,
+    tell: Tell,
 ) -> tuple[str, ...]:
     """Write a graph's files and its recording into `place`; return the files' names, the engine's first.
 
@@ -40,18 +48,18 @@ def make_graph(
     match name:
         case "image_encoder":
             encoder = ImageEncoderGraph(load_vision(checkpoint))
-            files = _write(encoder, name, variant, place, tell)
+            files = _write(encoder, name, variant, place, scheme, tell)
             found = golden.record_image_encoder(encoder, variant)
         case "mask_decoder":
             masks = MaskDecoderGraph(load_vision(checkpoint))
-            files = _write(masks, name, variant, place, tell)
+            files = _write(masks, name, variant, place, scheme, tell)
             found = golden.record_mask_decoder(masks, variant, recorded("image_encoder"))
         case "perceiver":
             perceiver = PerceiverGraph(load_perceiver(checkpoint))
-            files = _write(perceiver, name, variant, place, tell)
+            files = _write(perceiver, name, variant, place, scheme, tell)
             found = golden.record_perceiver(perceiver, variant, recorded("mask_decoder"))
         case "decoder":
-            files = _write_decoder(checkpoint, place, lambda part: tell(0.7 * part))
+            files = _write_decoder(checkpoint, place, scheme, lambda part: tell(0.7 * part))
             found = _record_decoder(checkpoint, recorded("perceiver"), limit)
         case other:
             assert_never(other)
@@ -81,18 +89,21 @@ def specs(variant: Variant, name: GraphName) -> tuple[tuple[TensorSpec, ...], tu
     return decoder_specs(variant.language) if name == "decoder" else graph_specs(variant, name)
 
 
-def _write(graph: nn.Module, name: GraphName, variant: Variant, place: Path, tell: Tell) -> tuple[str, ...]:
+def _write(
+    graph: nn.Module, name: GraphName, variant: Variant, place: Path, scheme: Scheme, tell: Tell
+) -> tuple[str, ...]:
     tell(0.2)
-    files = module2onnx(graph, *graph_specs(variant, name), place / f"{name}.onnx")
+    files = module2onnx(graph, *graph_specs(variant, name), place / f"{name}.onnx", scheme=scheme)
     tell(0.8)
     return tuple(file.name for file in files)
 
 
-def _write_decoder(checkpoint: Checkpoint, place: Path, tell: Tell) -> tuple[str, ...]:
+def _write_decoder(checkpoint: Checkpoint, place: Path, scheme: Scheme, tell: Tell) -> tuple[str, ...]:
     files = language2onnx(
         checkpoint.variant.language,
         lambda key: checkpoint.tensor(key).numpy(),
         place,
+        scheme=scheme,
         progress=lambda done, total: tell(done / total),
     )
     return tuple(file.name for file in files)

@@ -20,17 +20,39 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A scheme that a device takes, and how close its numbers must come."""
+
+    scheme: str
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True)
 class Target:
     """One device. `point_slots` and `rows` are None where the runtime takes any number of them."""
 
     name: str
     title: str
     runtime: str
-    schemes: tuple[str, ...]  # the first is the default
-    tolerance: Tolerance
+    fits: tuple[Fit, ...]  # the first is the default
     point_slots: int | None  # clicks and box corners in one prompt
     rows: int | None  # answers decoded side by side
     note: str
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Names of the schemes it takes, the default first."""
+        return tuple(fit.scheme for fit in self.fits)
+
+    def tolerance(self, scheme: str) -> Tolerance:
+        """How close the numbers of a scheme must come. Raises UsageError where the target cannot take it."""
+        for fit in self.fits:
+            if fit.scheme == scheme:
+                return fit.tolerance
+        possible = ", ".join(self.schemes)
+        raise UsageError(
+            f"target {self.name} ({self.runtime}) has no scheme {scheme!r}; possible: {possible}"
+        )
 
 
 TARGETS: tuple[Target, ...] = (
@@ -38,8 +60,10 @@ TARGETS: tuple[Target, ...] = (
         name="cpu",
         title="any 64-bit CPU",
         runtime="onnxruntime",
-        schemes=("fp32",),
-        tolerance=Tolerance(tensors=1e-4, masks=1e-4, logits=1e-4),
+        fits=(
+            Fit("fp32", Tolerance(tensors=1e-4, masks=1e-4, logits=1e-4)),
+            Fit("fp16", Tolerance(tensors=1e-2, masks=2e-2, logits=2e-2)),
+        ),
         point_slots=None,
         rows=None,
         note="needs nothing but `pip install pam-edge`",
@@ -60,9 +84,5 @@ def scheme_for(target: Target, scheme: str | None) -> str:
     """The scheme asked for, or the target's default. Raises UsageError where the target cannot take it."""
     if scheme is None:
         return target.schemes[0]
-    if scheme not in target.schemes:
-        possible = ", ".join(target.schemes)
-        raise UsageError(
-            f"target {target.name} ({target.runtime}) has no scheme {scheme!r}; possible: {possible}"
-        )
+    target.tolerance(scheme)
     return scheme

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pam_edge.errors import UsageError
+from pam_edge.quantize.schemes import scheme_named
 from pam_edge.targets import TARGETS, scheme_for, target_named
 
 
@@ -16,7 +17,11 @@ def test_rows_are_unique_and_fit_the_bundle_s_names() -> None:
         for name in (target.name, target.runtime, *target.schemes):
             assert re.fullmatch(r"[a-z][a-z0-9_.\-]{0,63}", name)
         assert target.schemes
-        assert 0 < min(target.tolerance.tensors, target.tolerance.masks, target.tolerance.logits) < 1
+        for fit in target.fits:
+            assert all(
+                0 < limit < 1 for limit in (fit.tolerance.tensors, fit.tolerance.masks, fit.tolerance.logits)
+            )
+            assert scheme_named(fit.scheme).name == fit.scheme
 
 
 def test_every_row_is_found_by_its_name() -> None:
