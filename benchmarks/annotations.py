@@ -132,7 +132,7 @@ def _size(place: Path) -> Size:
 def _case(line: _Line, size: Size) -> Case:
     record = line.record
     points = record.points or ()
-    labels = (1,) * len(points) if record.labels is None else record.labels
+    labels = record.labels if points and record.labels is not None else (1,) * len(points)
     if len(labels) != len(points):
         raise IntegrityError(f"{len(points)} points have {len(labels)} labels; each needs one")
     box = None

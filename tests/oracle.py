@@ -19,9 +19,7 @@ Mask = np.ndarray
 
 
 class Oracle:
-    """`says(case, ask)` is the answer, `sees(case, prompt)` the mask; by default the truth. Remembers how often it was
-    asked for what.
-    """
+    """`says(case, ask)` is the answer, `sees(case, prompt)` the mask; both the truth by default."""
 
     def __init__(
         self,
