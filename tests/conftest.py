@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 if TYPE_CHECKING:
+    from exported import Exported
     from golden.seeded import GoldenFolder
     from golden.torch_side import Model
 
@@ -48,6 +50,18 @@ def golden_model(golden_checkpoint: Checkpoint) -> Model:
     from golden.torch_side import Model
 
     return Model.load(golden_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """`random:nano` exported for the CPU, once for all workers: do not write into it."""
+    from exported import export_nano
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "popen-gw" in shared.name else shared
+    with (shared / "nano.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return export_nano(shared / "nano")
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""nano with random weights, exported for the CPU, and the same export as it was before its last graph."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pam_edge.bundle import MANIFEST
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where they lie."""
+
+    bundle: Path
+    half: Path  # all but the decoder is done
+
+    def copy(self, place: Path) -> Path:
+        """The bundle, a test's own to spoil."""
+        shutil.copytree(self.bundle, place)
+        return place
+
+
+def export_nano(root: Path) -> Exported:
+    """Export below `root`, unless that was done."""
+    found = Exported(root / "bundle", root / "half")
+    if (found.bundle / MANIFEST).exists():
+        return found
+    from pam_edge.export.build import build, plan
+
+    def report(name: str, part: float | None) -> None:
+        if name == "decoder" and part == 0:
+            shutil.copytree(found.bundle, found.half)
+
+    build(plan("random:nano", target="cpu"), found.bundle, report=report)
+    return found
