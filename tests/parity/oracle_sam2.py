@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import sam2
 import torch
-import yaml
 from golden import reference
 from golden.seeded import HERE
 from hydra.utils import instantiate
@@ -289,7 +288,7 @@ def test_tracking(pair: Pair, clip: list[Tensor], state: dict[str, Any], name: s
 def hiera_large() -> dict[str, Any]:
     """SAM 2.1 Hiera-L's configuration with PAM's differences, as a video predictor."""
     path = Path(sam2.__file__).parent / "configs" / "sam2.1" / "sam2.1_hiera_l.yaml"
-    config: dict[str, Any] = yaml.safe_load(path.read_text())["model"]
+    config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path).model)
     tiny = golden_config()
     extras = (
         "_target_",
