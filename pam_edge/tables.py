@@ -88,7 +88,7 @@ def caveats(bundle: Bundle) -> list[str]:
     """What whoever uses a bundle must not miss: licence, untrained weights, failed verification."""
     m = bundle.manifest
     found = [
-        f"{clean(part.part)} is under {clean(part.licence)}, not for commercial use"
+        f"{clean(part.part)}: licence {clean(part.licence)}, not for commercial use"
         for part in m.variant.licences
         if not part.commercial
     ]

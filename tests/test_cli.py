@@ -334,7 +334,8 @@ def test_a_reader_that_leaves_early_is_no_error(exported: Exported) -> None:
 
 def test_ctrl_c_while_answering_ends_with_130(exported: Exported, photo: Path) -> None:
     """The mask is told before the text; then the reader has had enough."""
-    slow = "import time, pam_edge.generate as g\nold = g.greedy\ng.greedy = lambda x: time.sleep(0.5) or old(x)\n"
+    slow = "import time, pam_edge.generate as g; old = g.greedy; "
+    slow += "g.greedy = lambda logits: time.sleep(0.5) or old(logits)\n"
     process = start("run", exported.bundle, photo, "--point", "70,80", program=slow + PROGRAM)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("mask: ")
