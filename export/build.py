@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Verification, write_manifest
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
 from pam_edge.export.forecast import Forecast, forecast
@@ -63,6 +63,8 @@ def plan(
     """
     device = target_named(target)
     chosen = scheme_named(scheme_for(device, scheme))
+    if not weights:
+        raise UsageError("--weights is empty: give a PAM folder or random:VARIANT")
     checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
     options = {
         "target": device.name,

@@ -195,7 +195,8 @@ def _refuse_strangers(folder: Path) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError as e:
-        raise UsageError(f"{folder} is a file; -o wants a folder, which is made where it is not there") from e
+        file = next(place for place in (folder, *folder.parents) if place.exists())
+        raise UsageError(f"{file} is a file; -o {folder} wants a folder, made where it is not there") from e
     except OSError as e:
         raise EnvironmentProblem(f"cannot read {folder}: {e.strerror}") from e
     if held - {LOCK, STATE + ".tmp"} and not held & {MANIFEST, STATE}:

@@ -157,7 +157,7 @@ def run(
     temperature: Annotated[float, _Option(help="0 always takes the likeliest word.")] = 0.0,
     top_p: Annotated[float, _Option(help="Only the likeliest words that together reach this.")] = 1.0,
     seed: Annotated[int, _Option(help="Of the random choices, at a temperature above 0.")] = 0,
-    max_tokens: Annotated[int, _Option(help="The longest answer.")] = 512,
+    max_tokens: Annotated[int, _Option(min=1, help="The longest answer.")] = 512,
     threads: Threads = 0,
     no_check: NoCheck = False,
     as_json: Json = False,
@@ -255,7 +255,7 @@ def evaluate(
         Path | None, _Option(metavar="DIR", help="Where their image paths start; default: FILE's folder.")
     ] = None,
     lang: Annotated[str, _Option(metavar="en,zh", help="Languages of questions and answers.")] = "en,zh",
-    max_tokens: Annotated[int, _Option(help="The longest answer.")] = 128,
+    max_tokens: Annotated[int, _Option(min=1, help="The longest answer.")] = 128,
     out: Annotated[
         Path | None, _Option(metavar="DIR", help="Write figures (JSON) and a page of examples here.")
     ] = None,

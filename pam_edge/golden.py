@@ -10,7 +10,6 @@ torch, no engine and no bundle.
 from __future__ import annotations
 
 import io
-import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from pam_edge.errors import IntegrityError
 
 Array = npt.NDArray[Any]
 MAX_BYTES = 256 << 20  # unpacked
-HUGE = sys.float_info.max  # stands for "no number" in an error: JSON has no infinity
+HUGE = 1e300  # stands for "no number" in an error: JSON has no infinity
 META = "meta"
 
 _Error = Annotated[float, Meta(gt=0, lt=1)]

@@ -48,9 +48,10 @@ def free_disk(path: Path) -> int | None:
     while not place.exists() and place != place.parent:
         place = place.parent
     try:
-        return shutil.disk_usage(place).free
+        usage = shutil.disk_usage(place)
     except OSError:
         return None
+    return usage.free if usage.total else None  # a file system without blocks, such as /proc
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""Exports to trust: forecast, resumed after any death, the same bytes every time, verified, refused in time."""
+"""Exports to trust: forecast, resumed after any death, always the same bytes, verified, refused in time."""
 
 from __future__ import annotations
 
