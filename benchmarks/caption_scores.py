@@ -25,12 +25,15 @@ _MISSING = 'pycocoevalcap is not installed; pip install "pam-edge[eval]"'
 class Score:
     """A corpus score, or why there is none. METEOR 0 to 1, CIDEr 0 to 10 (papers print both times 100).
 
-    `most` is what the true captions themselves score: short captions never reach the scale's end, since
-    METEOR adds up its matches over the whole corpus and CIDEr looks for n-grams of up to four words.
+    METEOR of a corpus, the figure papers print, adds up matches and their order over all captions: perfect
+    ones give 1, but a single wrong one among hundreds takes it far below. `mean` is that of the single
+    captions. CIDEr is a mean already; captions shorter than four words stay below 10: `most` is what the true
+    captions score.
     """
 
     value: float | None
     note: str = ""
+    mean: float | None = None
     most: float | None = None
 
 
@@ -50,14 +53,14 @@ class Meteor:
         if self._reason:
             return Score(None, self._reason)
         try:
-            value, most = (self._scorer.compute_score(*of)[0] for of in _given_and_perfect(pairs))
+            value, each = self._scorer.compute_score(*_as_coco(pairs))
         except (OSError, ValueError):  # the program died: its pipe is broken or its answer no number
             self._reason = "METEOR's Java program failed; it needs Java 8 or newer and 2 GB of memory"
             return Score(None, self._reason)
         finally:
             if self._scorer.lock.locked():  # left so after an error, its clean-up would wait for ever
                 self._scorer.lock.release()
-        return Score(float(value), most=float(most))
+        return Score(float(value), mean=sum(each) / len(each))
 
     def _start(self) -> None:
         try:
@@ -83,14 +86,13 @@ def cider(pairs: Sequence[Pair]) -> Score:
         from pycocoevalcap.cider.cider import Cider
     except ImportError:
         return Score(None, _MISSING)
-    value, most = (Cider().compute_score(*of)[0] for of in _given_and_perfect(pairs))
+    true, predicted = _as_coco(pairs)
+    value, most = (Cider().compute_score(true, given)[0] for given in (predicted, true))
     return Score(float(value), most=float(most))
 
 
-def _given_and_perfect(pairs: Sequence[Pair]) -> tuple[tuple[_Coco, _Coco], tuple[_Coco, _Coco]]:
-    """(true, predicted) and (true, true) as the package takes captions: a list of sentences each, words
-    spaced.
-    """
+def _as_coco(pairs: Sequence[Pair]) -> tuple[_Coco, _Coco]:
+    """True and predicted captions as the package takes them: a list of sentences each, words spaced."""
     true = {i: [" ".join(words(t))] for i, (_, t) in enumerate(pairs)}
     predicted = {i: [" ".join(words(p))] for i, (p, _) in enumerate(pairs)}
-    return (true, predicted), (true, true)
+    return true, predicted

@@ -106,7 +106,11 @@ def _table(report: Report) -> str:
         else:
             row = "".join(f"<td>{_value(cells.get(lang))}" for lang in langs)
         rows.append(f"<tr><th scope=row>{escape(name)}{row}</tr>")
-    remarks = "<li>In brackets: over how many. METEOR and CIDEr: of what the true captions themselves score."
+    remarks = (
+        "<li>In brackets: over how many. CIDEr: of what the true captions themselves score. METEOR, as "
+        "papers print it, is of the whole corpus and falls far below 1 at its first wrong caption; so the "
+        "mean of single captions stands beside it."
+    )
     remarks += "".join(f"<li>{escape(note)}" for note in notes(report))
     if report.cut_off:
         remarks += f"<li>{report.cut_off} answers were cut off at {report.max_tokens} tokens"

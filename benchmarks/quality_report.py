@@ -35,7 +35,8 @@ class Cell(msgspec.Struct, frozen=True):
 class Captions(msgspec.Struct, frozen=True):
     """Captions of one task. METEOR 0 to 1, CIDEr 0 to 10; `colour`: share that names the thing's first."""
 
-    meteor: Cell
+    meteor: Cell  # of the corpus, as papers print it
+    meteor_mean: Cell  # mean of the captions'
     cider: Cell
     colour: Cell
 
@@ -102,6 +103,7 @@ def figures(report: Report) -> list[tuple[str, dict[str, Cell]]]:
     for task in dict.fromkeys(task for words in of.values() for task in words.captions):
         held = {lang: of[lang].captions[task] for lang in of if task in of[lang].captions}
         rows.append((f"{task}: METEOR", {lang: cells.meteor for lang, cells in held.items()}))
+        rows.append((f"{task}: METEOR, mean", {lang: cells.meteor_mean for lang, cells in held.items()}))
         rows.append((f"{task}: CIDEr", {lang: cells.cider for lang, cells in held.items()}))
     return rows
 

@@ -138,8 +138,10 @@ def language_cells(langs: Sequence[Lang], whole: Tally, pairs: Pairs) -> dict[st
 
 def _captions(pairs: Sequence[Pair], meteor: Meteor, lang: str, colour: Cell) -> Captions:
     note = _NO_CHINESE if lang == "zh" else ""
+    score = meteor.score(pairs)
     return Captions(
-        meteor=_cell(meteor.score(pairs), len(pairs), note),
+        meteor=_cell(score, len(pairs), note),
+        meteor_mean=_cell(Score(score.mean, score.note), len(pairs), note),
         cider=_cell(cider(pairs), len(pairs)),
         colour=colour,
     )

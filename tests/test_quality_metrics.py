@@ -107,6 +107,7 @@ def test_cider_by_hand() -> None:
     pytest.importorskip("pycocoevalcap")
     score = cider([("A x.", "a b"), ("c d", "C, d!")])
     assert score.value == pytest.approx((1.25 + 5) / 2)
+    assert score.most == pytest.approx(5)
     assert cider([("a b c d", "a b c d"), ("", "e f g h")]).value == pytest.approx(5)
 
 
@@ -130,6 +131,12 @@ def test_meteor_gives_the_reference_program_s_numbers() -> None:
     assert second.value == pytest.approx(0.2159220390036323)
     assert meteor.score([("蓝色的钥匙。", "红色的杯子。")]).value == pytest.approx(0.19106786480893023)
     assert meteor.score([("a key", "A key.")]).value == pytest.approx(1)
+    two = [("a red cup", "a red cup"), ("a dog is running on grass", "two dogs run on the grass")]
+    both = meteor.score(two)
+    assert both.mean == pytest.approx((1 + 0.2159220390036323) / 2)
+    nearly = meteor.score([("a blue cup", "a red cup"), *[("a red cup", "a red cup")] * 199])
+    assert nearly.mean is not None and nearly.mean > 0.99
+    assert nearly.value is not None and nearly.value < 0.85  # what the report says of it
     assert meteor.score([("", "a key"), ("c d", "c d")]).value is not None
     assert meteor.score([]).value is None
 
