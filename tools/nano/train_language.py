@@ -118,7 +118,7 @@ class Regions:
 def train(rank: int, size: int, given: argparse.Namespace) -> None:
     """What each process of the crew does."""
     warnings.filterwarnings("ignore", message=".*writable.*")
-    torch.manual_seed(SEED)
+    torch.manual_seed(given.seed)
     torch.set_flush_denormal(True)
     perceiver, language, helpers = Perceiver(NANO), fresh_language(), Helpers()
     both = nn.ModuleDict({"perceiver": perceiver, "language": language})
@@ -134,14 +134,17 @@ def train(rank: int, size: int, given: argparse.Namespace) -> None:
         average.restore(state["average"])
         step, before = int(state["step"]), float(state["seconds"])
     elif given.start is not None:
-        both.load_state_dict(torch.load(given.start, weights_only=True)["average"]["values"])
+        state = torch.load(given.start, weights_only=True)
+        both.load_state_dict(state["average"]["values"])
+        helpers.load_state_dict(state["helpers"])
+        average = crew.Average(both, AVERAGE)
     questions = Questions(Tokenizer.from_file(str(given.tokenizer)))
     regions, prefix = Regions(given, questions), torch.tensor(questions.before)
     clock, rows, progress = crew.Clock(before), [], before / (60 * given.minutes)
     while progress < 1:
         for group in adam.param_groups:
             group["lr"] = crew.rate(progress, peak=given.peak)
-        seen, asked, wanted = regions.draw(np.random.default_rng([SEED, step, rank]))
+        seen, asked, wanted = regions.draw(np.random.default_rng([given.seed, step, rank]))
         with sdpa_kernel(SDPBackend.MATH):
             with torch.autocast("cpu", torch.bfloat16, enabled=progress < EXACT_FROM):
                 loss, tokens, figures = answer_loss((perceiver, language), seen, asked, prefix)
@@ -178,6 +181,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peak", type=float, default=PEAK)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from tools.nano.segment_loss import FINE, Helpers, decoded_loss
 SEED = 3
 PEAK, DECAY, CLIP = 1.2e-3, 0.05, 1.0
 PICTURES, PROMPTS = 4, 6  # per process and step
+MASKS = 1.5  # weight of the masks beside the helpers
 EXACT_FROM = 0.85  # until then the image encoder multiplies in bfloat16: a third faster where the CPU has it
 ROUNDS_FROM, ROUNDS_SHARE = (
     0.25,
@@ -121,7 +122,7 @@ def step_loss(
     }  # fmt: skip
     if boxed.any():
         figures["box_iou"] = float(iou[boxed].mean())
-    loss = loss + 0.3 * dense + 0.15 * naming
+    loss = MASKS * loss + 0.3 * dense + 0.15 * naming
     if again:
         prompts, mask = second_round(rng, prompts, decoded, target)
         fixed = decode(
@@ -129,14 +130,14 @@ def step_loss(
         )
         more, iou = decoded_loss(fixed, target, there)
         figures["second_iou"] = float(iou.mean())
-        loss = loss + 0.7 * more
+        loss = loss + 0.7 * MASKS * more
     return loss, figures
 
 
 def train(rank: int, size: int, given: argparse.Namespace) -> None:
     """What each process of the crew does."""
     warnings.filterwarnings("ignore", message=".*writable.*")
-    torch.manual_seed(SEED)
+    torch.manual_seed(given.seed)
     torch.set_flush_denormal(True)
     tower = VisionTower(NANO.vision)
     helpers = Helpers(NANO.vision.d_model)
@@ -155,15 +156,18 @@ def train(rank: int, size: int, given: argparse.Namespace) -> None:
         average.restore(state["average"])
         step, before = int(state["step"]), float(state["seconds"])
     elif given.start is not None:
-        tower.load_state_dict(torch.load(given.start, weights_only=True)["average"]["values"])
+        state = torch.load(given.start, weights_only=True)
+        tower.load_state_dict(state["average"]["values"])
+        helpers.load_state_dict(state["helpers"])
+        average = crew.Average(tower, AVERAGE)
     scenes = open_rendered(given.scenes)
     clock, rows, progress = crew.Clock(before), [], before / (60 * given.minutes)
     while progress < 1:
         for group in adam.param_groups:
             group["lr"] = crew.rate(progress, peak=given.peak)
-        rng = np.random.default_rng([SEED, step, rank])
+        rng = np.random.default_rng([given.seed, step, rank])
         batch = draw_batch(rng, scenes, pictures=PICTURES, prompts=PROMPTS, drawn=len(scenes.counts))
-        again = progress > ROUNDS_FROM and np.random.default_rng([SEED, step]).random() < ROUNDS_SHARE
+        again = progress > ROUNDS_FROM and np.random.default_rng([given.seed, step]).random() < ROUNDS_SHARE
         with sdpa_kernel(SDPBackend.MATH):  # on a CPU faster than the fused kernel at these sizes
             loss, figures = step_loss((tower, helpers), batch, rng, again=again, exact=progress > EXACT_FROM)
             adam.zero_grad(set_to_none=True)
@@ -196,6 +200,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=55)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peak", type=float, default=PEAK)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,15 @@
-"""nano's tokenizer, a byte-level BPE of the world's texts under Qwen2's rules, and the world's questions."""
+"""nano's tokenizer, a byte-level BPE of the world's texts under Qwen2's rules, and the world's questions.
+
+    python -m tools.nano.words --scenes FOLDER --out tokenizer.json
+"""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -13,8 +18,10 @@ from pam_edge.benchmarks.world import COLOURS, KINDS, LANGUAGES, PATTERNS, TASKS
 from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
 from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
 from pam_edge.prompts import PAM_PROMPTS, Lang, Texts
+from tools.nano.data import texts_of
 
 SIZE = 2048
+SCENES = 6000  # read for their answers
 FIXED_COUNTS, ANSWERS = 20, 3000  # fixed sentences count that often, beside a sample of so many answers
 LONGEST = 15  # bytes of a token: whole English words, five Chinese characters, no whole sentences
 
@@ -108,3 +115,18 @@ def tokenizer_config() -> str:
         "tokenizer_class": "Qwen2Tokenizer",
     }
     return json.dumps(config, indent=1) + "\n"
+
+
+def main() -> None:
+    """Make the tokenizer from the answers of drawn scenes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    scenes = list(texts_of(given.scenes).values())[:SCENES]
+    answers = {text for things in scenes for said in things for tasks in said.values() for text in tasks.values()}
+    make_tokenizer(world_texts(answers)).save(str(given.out))
+
+
+if __name__ == "__main__":
+    main()
