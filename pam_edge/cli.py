@@ -13,9 +13,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pam_edge import packaged
 from pam_edge.errors import EnvironmentProblem, PamEdgeError
 
-NANO = "random:nano"  # until trained weights ship with the package
 app = typer.Typer(
     name="pam-edge",
     add_completion=False,
@@ -25,7 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _Option = typer.Option
-BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `pam-edge export`.")]
+BundleFolder = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A folder made by `pam-edge export`, or nano.")
+]
 Json = Annotated[bool, _Option("--json", help="Print JSON, for machines.")]
 Threads = Annotated[int, _Option(min=0, help="Threads of the engine; 0 lets it choose.")]
 NoCheck = Annotated[bool, _Option("--no-check", help="Do not compare the bundle's checksums first.")]
@@ -86,8 +88,8 @@ def _options(
 def export(
     target: Annotated[str, _Option(help="The device to export for; see `pam-edge targets`.")],
     weights: Annotated[
-        str, _Option(metavar="DIR|random:VARIANT", help="A PAM folder, or seeded random weights.")
-    ] = NANO,
+        str, _Option(metavar="DIR|nano|random:VARIANT", help="A PAM folder, or seeded random weights.")
+    ] = packaged.NANO,
     sam2: Annotated[
         Path | None, _Option(metavar="FILE", help="SAM 2.1's own .pt, where the folder lacks it.")
     ] = None,
@@ -230,7 +232,8 @@ def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) ->
 
     opened = Bundle.open(bundle)
     progress = Progress(steps(opened))
-    result = check(opened, threads=threads, progress=lambda name: progress(name, 1.0))
+    result = check(opened, threads=threads, progress=progress.begin)
+    progress.begin(None)
     if as_json:
         show(_json({"schema": 1, "ok": result.ok, **msgspec.to_builtins(result)}))
     else:

@@ -33,6 +33,15 @@ class Progress:
         self._stream = stream or sys.stderr
         self._moving = self._stream.isatty()
         self._shown = ""
+        self._running: str | None = None
+
+    def begin(self, name: str | None) -> None:
+        """Start a step, which ends the one before; None only ends."""
+        if self._running is not None:
+            self(self._running, 1.0)
+        self._running = name
+        if name is not None:
+            self(name, 0.0)
 
     def __call__(self, name: str, part: float | None) -> None:
         place = f"{self._steps.index(name) + 1}/{len(self._steps)}" if name in self._steps else "-"

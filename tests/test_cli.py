@@ -145,7 +145,7 @@ def test_a_licence_that_forbids_trade_is_shown_by_inspect_and_told_once_by_run(
 def test_no_text_of_a_bundle_drives_the_terminal(exported: Exported, tmp_path: Path) -> None:
     from pam_edge.bundle import Weights
 
-    folder = changed(exported.copy(tmp_path / "b"), weights=Weights(kind="trained", source="\x1b[2Jgone\r\n"))
+    folder = changed(exported.copy(tmp_path / "b"), weights=Weights(kind="files", source="\x1b[2Jgone\r\n"))
     out = pam_edge("inspect", folder).out
     assert "\x1b" not in out
     assert "\\x1b[2Jgone\\r\\n" in out
@@ -394,6 +394,16 @@ def test_a_bar_moves_on_a_terminal_only(tty: bool) -> None:
     assert ("####" in stream.text) is tty
     lines = [line.split("\r")[-1].split() for line in stream.text.strip().split("\n")]
     assert lines == [["[1/2]", "one", "kept", "from", "before"], ["[2/2]", "two", "done"]]
+
+
+def test_a_step_is_done_when_the_next_begins() -> None:
+    stream: Any = Terminal(False)
+    progress = console.Progress(["one", "two"], stream=stream)
+    told = []
+    for name in ("one", "two", None):
+        progress.begin(name)
+        told.append(stream.text.count("done"))
+    assert told == [0, 1, 2]
 
 
 def test_main_is_the_command_pam_edge() -> None:
