@@ -1,10 +1,10 @@
 """What is measured: overlap of masks, names, definitions, words. Pure functions of arrays and strings.
 
-Semantic IoU follows the protocol that PAM reports on LVIS and PACO (arXiv 2506.05302, section 5.1), which is
-Osprey's (arXiv 2312.10032; `osprey/eval/lvis_paco_eval.py` in its repository): set overlap of lower-cased
-words, after the prediction has lost its punctuation and the category its underscores. Metrics that need a
-package or a model of their own (METEOR, CIDEr, sentence embeddings) are in `caption_scores.py` and
-`similarity.py`. This module knows no model, no bundle and no file.
+Semantic IoU is that of the LVIS and PACO tables (PAM: arXiv 2506.05302). PAM published no code for them; the
+protocol's is Osprey's (arXiv 2312.10032, `osprey/eval/lvis_paco_eval.py`): overlap of sets of lower-cased
+words, after the prediction lost its punctuation and the category its underscores. Metrics that need a package
+or a model of their own are in `caption_scores.py` and `similarity.py`. This module knows no model, no bundle
+and no file.
 """
 
 from __future__ import annotations
