@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from pam_edge import packaged
 from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Verification, write_manifest
 from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
@@ -64,7 +65,7 @@ def plan(
     device = target_named(target)
     chosen = scheme_named(scheme_for(device, scheme))
     if not weights:
-        raise UsageError("--weights is empty: give a PAM folder or random:VARIANT")
+        raise UsageError("--weights is empty: give a PAM folder, nano or random:VARIANT")
     checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
     options = {
         "target": device.name,
@@ -73,8 +74,10 @@ def plan(
         "seed": str(seed),
     }
     options |= {tool: version(tool) for tool in TOOLS}
-    trained = Path(weights) if checkpoint.weights.kind == "trained" else None
-    for name, path in (("files", trained), ("sam2", sam2), ("sam2 config", sam2_config)):
+    read = None
+    if checkpoint.weights.kind == "files":
+        read = packaged.WEIGHTS if weights == packaged.NANO else Path(weights)
+    for name, path in (("files", read), ("sam2", sam2), ("sam2 config", sam2_config)):
         if path is not None:
             options[name] = fingerprint(path)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from pam_edge import packaged
 from pam_edge.bundle import Weights
 from pam_edge.config import (
     VARIANTS,
@@ -92,21 +93,23 @@ class Checkpoint:
 def open_checkpoint(
     weights: str, *, sam2: Path | None = None, sam2_config: Path | None = None, seed: int = 0
 ) -> Checkpoint:
-    """Open a PAM folder, or `random:VARIANT` (seeded by `seed`), without reading its tensors.
+    """Open a PAM folder, `nano` (in the package), or `random:VARIANT` (seeded by `seed`); reads no tensor.
 
     sam2: SAM 2.1's own `.pt`; it wins over weights inside the folder. sam2_config: its configuration as JSON
     (default SAM 2.1 Hiera-L). Raises UsageError for what cannot be meant, IntegrityError for a file that is
     damaged, hostile or incomplete: missing, extra and misshaped keys in one message.
     """
-    if weights.startswith(RANDOM):
+    if weights == packaged.NANO or weights.startswith(RANDOM):
         if sam2 is not None or sam2_config is not None:
             raise UsageError(
-                f"--weights {weights} makes its own SAM 2 weights: leave out --sam2 and --sam2-config"
+                f"--weights {weights} brings its own SAM 2 weights: leave out --sam2 and --sam2-config"
             )
-        return _random(weights, seed)
+        if weights != packaged.NANO:
+            return _random(weights, seed)
+        weights, sam2, sam2_config = str(packaged.WEIGHTS), packaged.SAM2, packaged.SAM2_CONFIG
     folder = Path(weights)
     if not folder.is_dir():
-        raise UsageError(f"no PAM folder at {weights}; give a folder or random:VARIANT")
+        raise UsageError(f"no PAM folder at {weights}; give a folder, nano or random:VARIANT")
     vision = (
         VisionConfig() if sam2_config is None else vision_from_sam2(_given_json(sam2_config, "--sam2-config"))
     )
@@ -130,7 +133,7 @@ def open_checkpoint(
     return Checkpoint(
         variant,
         entries,
-        weights=Weights(kind="trained", source=folder.resolve().name),
+        weights=Weights(kind="files", source=folder.resolve().name),
         tokenizer=tokenizer,
         stop_ids=stop_ids(folder, config, tokenizer),
     )

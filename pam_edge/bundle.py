@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pam_edge import packaged
 from pam_edge.config import Variant
 from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, cannot_write
 
@@ -90,7 +91,7 @@ class Prompts(_Strict, frozen=True):
 class Weights(_Strict, frozen=True):
     """Where the numbers came from, so that nothing passes for what it is not."""
 
-    kind: Literal["trained", "random"]
+    kind: Literal["files", "random"]
     source: Text  # a folder's name or random:VARIANT, never a full path
 
 
@@ -155,12 +156,14 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | Path, *, check: bool = True) -> Bundle:
-        """Read and check a bundle.
+        """Read and check a bundle: a folder, or `nano`, which comes with the package.
 
         `check` compares every file's sha256 (about 1 GB/s); sizes, paths and the schema are always checked.
         Raises UsageError where there is no such folder, IntegrityError for anything wrong inside it.
         """
         folder = Path(folder)
+        if folder == Path(packaged.NANO) and not folder.is_dir():
+            folder = packaged.BUNDLE
         if not folder.is_dir():
             raise UsageError(
                 f"no bundle at {folder}: make one with `pam-edge export --target cpu -o {folder}`"

@@ -115,7 +115,7 @@ _QWEN_1_5B = Licence("Qwen2.5-1.5B", "Apache-2.0", True)
 _QWEN_3B = Licence(
     "Qwen2.5-3B", "qwen-research", False, "research and evaluation only, not for commercial use"
 )
-_NANO = Licence("nano", "Apache-2.0", True, "trained by this project on its own rendered world")
+_NANO = Licence("nano", "Apache-2.0", True)
 
 NANO = Variant(
     name="nano",

@@ -50,7 +50,7 @@ def verification_table(verification: Verification | None) -> str:
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is, made of what, under which licences, and how its verification went."""
     m = bundle.manifest
-    made = "trained" if m.weights.kind == "trained" else "RANDOM, untrained: its answers mean nothing"
+    made = "from files" if m.weights.kind == "files" else "RANDOM, untrained: its answers mean nothing"
     rows = [
         ("variant", clean(m.variant.name)),
         ("weights", f"{made} ({clean(m.weights.source)})"),

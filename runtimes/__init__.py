@@ -1,7 +1,7 @@
 """Engines behind two small interfaces: `Session` for stateless graphs, `Decoder` for the language model.
 
-One engine a file; the engine's package is imported there and nowhere else. A bundle names its runtime, `open_session`
-and `open_decoder` pick the file. Nothing here knows images, prompts or text.
+One engine a file; the engine's package is imported there and nowhere else. A bundle names its runtime,
+`open_session` and `open_decoder` pick the file. Nothing here knows images, prompts or text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Decoder(Protocol):
         ...
 
     def branch(self, rows: int) -> Decoder:
-        """A new decoder whose `rows` rows each start as a copy of this one's single row; this one is left as it is."""
+        """A new decoder of `rows` rows, each a copy of this one's single row; this one is left as it is."""
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ class Decoder(Protocol):
         ...
 
     def rewind(self, length: int) -> None:
-        """Forget every position from `length` on, in every row. A rewound cache equals a fresh one of that length."""
+        """Forget every position from `length` on, in every row: as if they had never been appended."""
         ...
 
     def embed(self, tokens: Sequence[int]) -> Floats:
@@ -69,7 +69,8 @@ class Decoder(Protocol):
 def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
     """Open one stateless graph in the bundle's own runtime. `threads` 0 lets the engine choose.
 
-    Raises EnvironmentProblem where that engine is unknown or absent, IntegrityError where it refuses the file.
+    Raises EnvironmentProblem where that engine is unknown or absent, IntegrityError where it refuses the
+    file.
     """
     match bundle.manifest.runtime:
         case "onnxruntime":
@@ -81,7 +82,7 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
 
 
 def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
-    """Open the language decoder in the bundle's own runtime, with one empty row. Raises like `open_session`."""
+    """Open the language decoder in the bundle's runtime, with one empty row. Raises like `open_session`."""
     match bundle.manifest.runtime:
         case "onnxruntime":
             from pam_edge.runtimes.onnxruntime import OrtDecoder

@@ -44,7 +44,7 @@ def check_feeds(graph: Graph, feeds: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def check_embeds(embeds: Sequence[Floats], lengths: Sequence[int], language: LanguageConfig) -> None:
-    """Raise UsageError unless each row gets float32 [T >= 1, hidden], WontFitError where one grows too long."""
+    """Each row gets float32 [T >= 1, hidden], or UsageError; WontFitError where one grows too long."""
     if len(embeds) != len(lengths):
         raise UsageError(f"{len(embeds)} inputs for {len(lengths)} rows; pass one per row")
     for i, array in enumerate(embeds):

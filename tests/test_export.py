@@ -285,7 +285,7 @@ def test_a_pam_folder_goes_in_and_the_original_s_answers_come_out(
     words += ["--sam2-config", golden_folder.sam2_config]
     result = pam_edge("export", "--target", "cpu", *words, "-o", tmp_path / "out")
     assert result.code == 0, result.err
-    assert "trained" in pam_edge("inspect", tmp_path / "out").out
+    assert "from files" in pam_edge("inspect", tmp_path / "out").out
     frame = Path(__file__).parent / "golden" / "frames" / "00000.png"
     asked = ["--box", "60,70,140,150", "--task", "recognize,explain", "--max-tokens", "12", "--json"]
     document = json.loads(pam_edge("run", tmp_path / "out", frame, *asked).out)

@@ -1,7 +1,7 @@
 """Keep generated blocks of README.md true: `python tools/readme.py` rewrites them, `--check` only compares.
 
-A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; its content is what the command prints, as a code
-block. Commands are ours alone: they run in process, through the command line's own entry.
+A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; its content is what the command prints, as
+a code block. Commands are ours alone: they run in process, through the command line's own entry.
 """
 
 from __future__ import annotations
