@@ -1,6 +1,6 @@
-"""Keep generated blocks of README.md true: `python tools/readme.py` rewrites them, `--check` only compares.
+"""Keep the generated blocks of README.md true: rewrites them; with `--check` only compares.
 
-A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; its content is what the command prints, as
+A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; it holds what the command prints, as
 a code block. Commands are ours alone: they run in process, through the command line's own entry.
 """
 
