@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,8 @@ class Meteor:
             value, each = self._scorer.compute_score(*_as_coco(pairs))
         except (OSError, ValueError):  # the program died: its pipe is broken or its answer no number
             self._reason = "METEOR's Java program failed; it needs Java 8 or newer and 2 GB of memory"
+            with suppress(OSError):  # or its clean-up would try, and complain on stderr
+                self._scorer.meteor_p.stdin.close()
             return Score(None, self._reason)
         finally:
             if self._scorer.lock.locked():  # left so after an error, its clean-up would wait for ever
