@@ -17,10 +17,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """A JSON-lines log; where a run was resumed from an earlier step, the later line of a step counts."""
-    lines = (json.loads(line) for line in path.read_text().splitlines())
-    return list({line["step"]: line for line in lines}.values())
+def rows(paths: list[Path]) -> list[dict[str, Any]]:
+    """JSON-lines logs as one; where a run went on from an earlier step, a step's later line counts."""
+    joined: list[dict[str, Any]] = []
+    for path in paths:
+        before = joined[-1]["step"] if joined else 0
+        lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        latest = {line["step"]: line for line in lines}
+        joined += [line | {"step": before + step} for step, line in sorted(latest.items())]
+    return joined
 
 
 def draw(axes: Axes, log: list[dict[str, Any]], names: dict[str, str]) -> None:
@@ -36,8 +41,8 @@ def draw(axes: Axes, log: list[dict[str, Any]], names: dict[str, str]) -> None:
 def main() -> None:
     """Four panels."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sam", type=Path, required=True)
-    parser.add_argument("--language", type=Path, required=True)
+    parser.add_argument("--sam", type=Path, nargs="+", required=True)
+    parser.add_argument("--language", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     sam, language = rows(given.sam), rows(given.language)

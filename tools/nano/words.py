@@ -1,6 +1,6 @@
 """nano's tokenizer, a byte-level BPE of the world's texts under Qwen2's rules, and the world's questions.
 
-    python -m tools.nano.words --scenes FOLDER --out tokenizer.json
+python -m tools.nano.words --scenes FOLDER --out tokenizer.json
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     scenes = list(texts_of(given.scenes).values())[:SCENES]
-    answers = {text for things in scenes for said in things for tasks in said.values() for text in tasks.values()}
+    answers = {
+        text for things in scenes for said in things for tasks in said.values() for text in tasks.values()
+    }
     make_tokenizer(world_texts(answers)).save(str(given.out))
 
 
