@@ -36,10 +36,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         else:
             path = folder / "vocab.json"
             tokenizer = _from_vocabulary(folder)
-    except IntegrityError:
+    except (IntegrityError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as e:  # the library raises plain Exception for every damaged file
+    except BaseException as e:  # plain Exception for a damaged file; a Rust panic is only a BaseException
         raise IntegrityError(f"{path} is damaged or no tokenizer ({str(e)[:200]}); download it again") from e
+    tokenizer.no_truncation()  # left from training in some files: they would silently change the ids
+    tokenizer.no_padding()
     for token in (IM_START, IM_END):
         token_id(tokenizer, token)
     return tokenizer

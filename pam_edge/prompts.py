@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tokenizers import Tokenizer, decoders
 
 from pam_edge.bundle import Prompts
-from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.errors import IntegrityError, PamEdgeError, UsageError
 
 Lang = Literal["en", "zh"]
 MAX_QUESTION = 4000  # characters
@@ -79,12 +80,11 @@ class Texts:
         """Raises IntegrityError where the tokenizer cannot be read or is not byte-level, or the prompts
         lack `{task}`.
         """
-        try:
+        with _reading():
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode())
-        except Exception as e:  # tokenizers raises plain Exception
-            raise IntegrityError(
-                f"the bundle's tokenizer cannot be read ({e}); copy or export the bundle again"
-            ) from e
+            # Some files carry how they once were used in training; it would silently change the ids.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
         if not isinstance(self._tokenizer.decoder, decoders.ByteLevel):
             raise IntegrityError("the bundle's tokenizer is not byte-level BPE, the only kind PAM uses")
         if prompts.after.count("{task}") != 1:
@@ -144,7 +144,8 @@ class Texts:
         return Detokenizer(self)
 
     def _parse(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        with _reading():
+            return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _plain(self, text: str) -> tuple[int, ...]:
         tokenizer = self._tokenizer
@@ -154,12 +155,15 @@ class Texts:
             raise UsageError(
                 f"the question holds a character that is no text ({e.reason}); write it anew"
             ) from e
-        if tokenizer.normalizer is not None:
-            text = tokenizer.normalizer.normalize_str(text)
-        pieces = (
-            tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else [(text, (0, 0))]
-        )
-        ids = tuple(token.id for piece, _ in pieces for token in tokenizer.model.tokenize(piece))
+        with _reading():
+            if tokenizer.normalizer is not None:
+                text = tokenizer.normalizer.normalize_str(text)
+            pieces = (
+                tokenizer.pre_tokenizer.pre_tokenize_str(text)
+                if tokenizer.pre_tokenizer
+                else [(text, (0, 0))]
+            )
+            ids = tuple(token.id for piece, _ in pieces for token in tokenizer.model.tokenize(piece))
         if any(self._added.get(token_id, ("", False))[1] for token_id in ids):
             raise UsageError(
                 "the question spells a control token in a way this tokenizer cannot take; reword it"
@@ -195,6 +199,22 @@ class Detokenizer:
     def finish(self) -> str:
         """What was still held back: U+FFFD for a character cut off by the end, else ""."""
         return self._utf8.decode(b"", final=True)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Whatever the tokenizers library raises as IntegrityError: plain Exceptions, and the panics of its Rust
+    half, which are BaseExceptions of a type that cannot be imported.
+    """
+    try:
+        yield
+    except (PamEdgeError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as e:
+        why = str(e)[:200]
+        raise IntegrityError(
+            f"the bundle's tokenizer cannot be read ({why}); copy or export the bundle again"
+        ) from e
 
 
 def _added(tokenizer: Tokenizer) -> Iterable[tuple[int, Any]]:

@@ -124,6 +124,60 @@ def test_damaged_bundles_say_what_is_wrong() -> None:
             Texts(RAW, msgspec.structs.replace(PAM_PROMPTS, after=after))
 
 
+def edited(**parts: object) -> bytes:
+    """The golden tokenizer with some of its parts replaced; `model` is merged."""
+    described = json.loads(RAW)
+    model = {**described["model"], **parts.pop("model", {})}
+    return json.dumps({**described, **parts, "model": model}).encode()
+
+
+PANICS = edited(model={"continuing_subword_prefix": "##########"})  # while it is loaded
+PANICS_LATER = edited(normalizer={"type": "Replace", "pattern": {"Regex": ""}, "content": "x"})
+
+
+def test_a_tokenizer_that_makes_rust_panic_is_damage(tmp_path: Path) -> None:
+    from pam_edge.export.tokenizer_files import read_tokenizer
+
+    with pytest.raises(BaseException) as panic:  # noqa: PT011 - its type cannot be imported
+        Tokenizer.from_str(PANICS.decode())
+    assert not isinstance(panic.value, Exception), "no panic: this test has lost its point"
+    with pytest.raises(IntegrityError, match="tokenizer cannot be read"):
+        Texts(PANICS, PAM_PROMPTS)
+    (tmp_path / "tokenizer.json").write_bytes(PANICS)
+    with pytest.raises(IntegrityError, match="no tokenizer"):
+        read_tokenizer(tmp_path)
+    later = Texts(PANICS_LATER, PAM_PROMPTS)
+    for use in (lambda: later.ids_before, lambda: later.ids_after("recognize")):
+        with pytest.raises(IntegrityError, match="tokenizer cannot be read"):
+            use()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_damage(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    class Interrupted:
+        @staticmethod
+        def from_str(text: str) -> Tokenizer:
+            raise error
+
+    monkeypatch.setattr("pam_edge.prompts.Tokenizer", Interrupted)
+    with pytest.raises(error):
+        Texts(RAW, PAM_PROMPTS)
+
+
+def test_padding_and_truncation_left_in_the_file_change_nothing(tmp_path: Path) -> None:
+    from pam_edge.export.tokenizer_files import read_tokenizer
+
+    used = Tokenizer.from_str(RAW.decode())
+    used.enable_padding(length=64, pad_id=0, pad_token="<|endoftext|>")
+    used.enable_truncation(2)
+    texts = Texts(used.to_str().encode(), PAM_PROMPTS)
+    assert texts.ids_before == TEXTS.ids_before
+    assert texts.ids_after("recognize") == TEXTS.ids_after("recognize")
+    used.save(str(tmp_path / "tokenizer.json"))
+    read = read_tokenizer(tmp_path)
+    assert read.padding is None and read.truncation is None
+
+
 def test_templates_without_markers_work() -> None:
     plain = Texts(RAW, Prompts(before="look ", after=" {task} :", tasks={"en": {"recognize": "what"}}))
     assert plain.ids_after("recognize") == tuple(THEIRS.encode(" what :", add_special_tokens=False).ids)
