@@ -5,19 +5,19 @@ Data goes to stdout, everything else to stderr. Heavy imports wait inside their 
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
 from pam_edge import packaged
-from pam_edge.errors import EnvironmentProblem, PamEdgeError
+from pam_edge.errors import EnvironmentProblem
+from pam_edge.exits import Verbs, guarded
 
 app = typer.Typer(
     name="pam-edge",
+    cls=Verbs,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,35 +35,7 @@ NoCheck = Annotated[bool, _Option("--no-check", help="Do not compare the bundle'
 
 def main() -> None:
     """Entry point: errors become a message on stderr and an exit code (see errors.py)."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character must not cost the answer
-            stream.reconfigure(errors="backslashreplace")
-    debug = "--debug" in sys.argv[1:]
-    try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
-    except PamEdgeError as e:
-        _fail(str(e), e.exit_code, debug=debug)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130, debug=debug)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except MemoryError:
-        _fail("out of memory: close other programs, or use a smaller variant", 7, debug=debug)
-    except Exception as e:
-        hint = "" if debug else "; `pam-edge --debug ...` shows where"
-        _fail(f"a bug in pam-edge: {type(e).__name__}: {e}{hint}", 1, debug=debug)
-
-
-def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-    typer.echo(f"pam-edge: {message}", err=True)
-    sys.exit(code)
+    guarded(lambda: app(prog_name="pam-edge"), debug="--debug" in sys.argv[1:])
 
 
 def _version(wanted: bool) -> None:
@@ -167,7 +139,7 @@ def run(
     """Point at a thing in a picture: its mask first, then the answers as they are decoded."""
     from pam_edge.arguments import check_picture_place, language, read_prompt, read_tasks, save_picture
     from pam_edge.bundle import Bundle
-    from pam_edge.console import Answers, note, show
+    from pam_edge.console import Answers, note, show, show_json
     from pam_edge.generate import Sampling
     from pam_edge.pam import load
     from pam_edge.preprocess import load_image
@@ -194,7 +166,7 @@ def run(
             answers.push(piece)
     if as_json:
         document = report(region, description.answers, timing_ms=description.timing_ms, cache=pam.cache)
-        show(_json(document))
+        show_json(document)
     if out is not None:
         from pam_edge.overlay import draw, shown
 
@@ -209,14 +181,13 @@ def inspect(bundle: BundleFolder, as_json: Json = False) -> None:
     import msgspec
 
     from pam_edge.bundle import Bundle
-    from pam_edge.console import show
+    from pam_edge.console import show, show_json
     from pam_edge.tables import bundle_summary
 
     opened = Bundle.open(bundle, check=False)
-    if as_json:
-        show(_json({**msgspec.to_builtins(opened.manifest), "total_bytes": opened.total_bytes}))
-    else:
-        show(bundle_summary(opened))
+    show_json(
+        {**msgspec.to_builtins(opened.manifest), "total_bytes": opened.total_bytes}
+    ) if as_json else show(bundle_summary(opened))
 
 
 @app.command()
@@ -225,7 +196,7 @@ def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) ->
     import msgspec
 
     from pam_edge.bundle import Bundle
-    from pam_edge.console import Progress, show
+    from pam_edge.console import Progress, show, show_json
     from pam_edge.tables import verification_table
     from pam_edge.verify import require_ok, steps
     from pam_edge.verify import verify as check
@@ -234,10 +205,9 @@ def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) ->
     progress = Progress(steps(opened))
     result = check(opened, threads=threads, progress=progress.begin)
     progress.begin(None)
-    if as_json:
-        show(_json({"schema": 1, "ok": result.ok, **msgspec.to_builtins(result)}))
-    else:
-        show(verification_table(result))
+    show_json({"schema": 1, "ok": result.ok, **msgspec.to_builtins(result)}) if as_json else show(
+        verification_table(result)
+    )
     require_ok(result)
 
 
@@ -274,7 +244,7 @@ def evaluate(
     from pam_edge.benchmarks.quality import evaluate as measure
     from pam_edge.benchmarks.quality_report import to_text
     from pam_edge.bundle import Bundle
-    from pam_edge.console import Progress, note, show
+    from pam_edge.console import Progress, note, show, show_json
     from pam_edge.pam import load
     from pam_edge.tables import caveats
 
@@ -295,7 +265,7 @@ def evaluate(
         watch=(lambda judged: None) if out is None else gallery.add,
         progress=lambda done, count: bar("eval", done / count),
     )
-    show(_json(msgspec.to_builtins(report)) if as_json else to_text(report))
+    show_json(msgspec.to_builtins(report)) if as_json else show(to_text(report))
     if out is not None:
         figures, page = evaluation.write_results(out, report, gallery)
         note(f"figures: {figures}\npage: {page}")
@@ -309,26 +279,21 @@ def targets(
     """List the devices a bundle can be made for."""
     from dataclasses import asdict
 
-    from pam_edge.console import show
+    from pam_edge.console import show, show_json
     from pam_edge.tables import targets_table
     from pam_edge.targets import TARGETS, target_named
 
     rows = TARGETS if name is None else (target_named(name),)
-    show(_json([asdict(row) for row in rows]) if as_json else targets_table(rows))
+    show_json([asdict(row) for row in rows]) if as_json else show(targets_table(rows))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Tell what this machine has, what is missing, and what to do about it."""
     from pam_edge import doctor as here
-    from pam_edge.console import show
+    from pam_edge.console import show, show_json
 
     findings = here.examine()
-    show(_json(here.as_json(findings)) if as_json else here.as_text(findings))
+    show_json(here.as_json(findings)) if as_json else show(here.as_text(findings))
     if not here.healthy(findings):
         raise EnvironmentProblem("the runtime cannot work here; see what is marked `fault` above")
-
-
-def _json(document: Any) -> str:
-    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(document, ensure_ascii=not unicode, allow_nan=False)

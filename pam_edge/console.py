@@ -5,24 +5,33 @@ A moving bar is for terminals only; elsewhere each graph gets one line. Knows no
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
+from pam_edge.exits import to_stdout
 from pam_edge.region import Piece
-from pam_edge.tables import clean
+from pam_edge.tables import clean_lines
 
 _BAR = 24
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """A line on stderr; it may quote files, so no control character gets through."""
+    print(clean_lines(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show(text: str, end: str = "\n") -> None:
-    """Data on stdout, at once."""
-    print(text, end=end, flush=True)  # noqa: T201
+    """Data on stdout, at once. Raises WontFitError where that is a file on a full disk."""
+    with to_stdout():
+        print(text, end=end, flush=True)  # noqa: T201
+
+
+def show_json(document: Any) -> None:
+    """One JSON document on stdout, in ASCII where stdout is not Unicode."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    show(json.dumps(document, ensure_ascii=not unicode, allow_nan=False))
 
 
 class Progress:
@@ -86,7 +95,7 @@ class Answers:
                 show(f"{self._tasks[self._turn]}: ", end="")
                 self._begun = True
             text, self._waiting[self._turn] = self._waiting[self._turn], ""
-            show("".join(c if c in "\n\t" else clean(c) for c in text), end="")
+            show(clean_lines(text), end="")
             if not self._finished[self._turn]:
                 return
             show("")

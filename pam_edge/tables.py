@@ -36,6 +36,11 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def clean_lines(text: str) -> str:
+    """Like `clean`, but line ends and tabs stay."""
+    return "".join(c if c in "\n\t" else clean(c) for c in text)
+
+
 def verification_table(verification: Verification | None) -> str:
     """Every check: graph, measure, worst, limit, ok or OFF."""
     if verification is None:

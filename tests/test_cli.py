@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import PROGRAM, finish, pam_edge, start
+from command import PROGRAM, Result, finish, pam_edge, start
 from exported import Exported
 from PIL import Image
+from small_bundle import small_bundle
 
 from pam_edge import cli, console, host
 from pam_edge.bundle import Bundle, Check, Verification, write_manifest
@@ -318,18 +320,61 @@ def test_interrupts_end_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pam_edge("doctor").code == 130
 
 
-def test_a_reader_that_leaves_early_is_no_error(exported: Exported) -> None:
-    command = f"{sys.executable} -c '{PROGRAM}' inspect {exported.bundle} --json"
+def into(stdout: int, *words: str | Path) -> Result:
+    """`pam-edge WORDS` in a process of its own, writing into an open file."""
     process = subprocess.run(
-        f"{command} | head -c 1; echo; echo ${{PIPESTATUS[0]}}",
-        shell=True,
-        executable="/bin/bash",
-        capture_output=True,
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
+        timeout=60,
     )
-    assert process.stdout.split() == ["{", "0"]
-    assert process.stderr == ""
+    return Result(process.returncode, "", process.stderr)
+
+
+TELLING = [["inspect"], ["inspect", "--json"], ["--help"], ["run", "--help"], ["--version"]]
+
+
+@pytest.mark.parametrize("words", TELLING, ids=" ".join)
+def test_a_reader_that_left_before_the_first_word_is_no_error(tmp_path: Path, words: list[str]) -> None:
+    bundle = [small_bundle(tmp_path)] if words[0] == "inspect" else []
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert into(writer, *words, *bundle) == Result(0, "", "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("words", TELLING, ids=" ".join)
+def test_a_full_disk_behind_stdout_is_told_as_one(tmp_path: Path, words: list[str]) -> None:
+    bundle = [small_bundle(tmp_path)] if words[0] == "inspect" else []
+    with Path("/dev/full").open("w") as full:
+        result = into(full.fileno(), *words, *bundle)
+    assert result.code == 7
+    assert result.err.startswith("pam-edge: cannot write the output: ")
+    assert result.err.count("\n") == 1
+
+
+def test_no_message_drives_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an error or a note quotes may be hostile: escapes are shown, lines stay lines."""
+    from pam_edge.errors import IntegrityError
+
+    def hostile() -> None:
+        raise IntegrityError("one \x1b[2J\rtwo\n\x9b1mthree 狗")
+
+    monkeypatch.setattr(host, "cores", hostile)
+    result = pam_edge("doctor")
+    assert result.code == 6
+    assert result.err == "pam-edge: one \\x1b[2J\\rtwo\n\\x9b1mthree 狗\n"
+    debug = pam_edge("--debug", "doctor").err
+    assert "Traceback" in debug
+    assert not {"\x1b", "\r", "\x9b"} & set(debug)
+    console.note("\na\x1bb")
+    assert capsys.readouterr().err == "\na\\x1bb\n"
 
 
 def test_ctrl_c_while_answering_ends_with_130(exported: Exported, photo: Path) -> None:
