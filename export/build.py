@@ -124,9 +124,8 @@ def build(
         manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
         report(VERIFY, 0.0)
         checked = _verified(Bundle(folder, manifest), report)
-        manifest = msgspec.structs.replace(manifest, verification=checked)
         report(VERIFY, 1.0)
-        write_manifest(folder, manifest)
+        manifest = write_manifest(folder, msgspec.structs.replace(manifest, verification=checked))
         work.close()
     return Bundle(folder, manifest)
 

@@ -28,9 +28,8 @@ MAX_MANIFEST_BYTES = 4 << 20
 # `\Z`, not `$`: the latter would let a trailing newline through.
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-FileName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")
-]  # no folder, no drive, no ".."
+# No folder, no drive, no "..".
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")]
 Text = Annotated[str, Meta(max_length=4096)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
 Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
@@ -135,6 +134,7 @@ class Manifest(_Strict, frozen=True):
     tools: dict[str, str]
     golden: FileRef
     verification: Verification | None
+    sha256: Sha256 | Literal[""] = ""  # of this file with these digits cut out; blank until it is written
 
     def files(self) -> dict[str, FileRef]:
         """Every file the bundle consists of, by path (files shared between graphs once)."""
@@ -237,6 +237,8 @@ def read_manifest(path: Path) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise IntegrityError(f"{path} is not a valid manifest: {e}") from e
+    if hashlib.sha256(raw.replace(manifest.sha256.encode(), b"")).hexdigest() != manifest.sha256:
+        raise IntegrityError(f"{path} is damaged (its own sha256 differs); copy or export the bundle again")
     if flaw := _flaw(manifest):
         raise IntegrityError(f"{path} contradicts itself: {flaw}; export the bundle again")
     return manifest
@@ -264,20 +266,25 @@ def _flaw(manifest: Manifest) -> str | None:
     return None
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Path:
-    """Write bundle.json last and atomically: the step that makes a folder a bundle."""
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write bundle.json last and atomically: the step that makes a folder a bundle. Returns it signed."""
     path, temporary = folder / MANIFEST, folder / (MANIFEST + ".tmp")
-    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    digest = hashlib.sha256(_encoded(msgspec.structs.replace(manifest, sha256=""))).hexdigest()
+    manifest = msgspec.structs.replace(manifest, sha256=digest)
     try:
         with temporary.open("wb") as f:
-            f.write(raw)
+            f.write(_encoded(manifest))
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)
     except OSError as e:
         temporary.unlink(missing_ok=True)
         raise cannot_write(path, e) from e
-    return path
+    return manifest
+
+
+def _encoded(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
 def file_ref(path: Path) -> FileRef:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from pam_edge.bundle import Embedding, Graph, Manifest, Prompts, TensorSpec, Weights, file_ref, write_manifest
+from pam_edge.bundle import (
+    MANIFEST,
+    Embedding,
+    Graph,
+    Manifest,
+    Prompts,
+    TensorSpec,
+    Weights,
+    file_ref,
+    write_manifest,
+)
 from pam_edge.config import NANO, LanguageConfig
 
 LANGUAGE = LanguageConfig(vocab_size=8, hidden_size=4, layers=1, heads=2, kv_heads=1, mlp=8, head_dim=2)
@@ -59,3 +72,10 @@ def small_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, small_manifest(folder))
     return folder
+
+
+def write_signed(folder: Path, document: dict[str, Any]) -> None:
+    """Make any document, a valid manifest or not, the bundle.json of a folder, with its own sha256 right."""
+    blank = json.dumps({**document, "sha256": ""})
+    digest = hashlib.sha256(blank.encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps({**document, "sha256": digest}))

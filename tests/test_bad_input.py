@@ -22,8 +22,10 @@ from exported import Exported
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_bundle import write_signed
 
 from pam_edge.bundle import MANIFEST, Bundle
+from pam_edge.errors import IntegrityError
 from pam_edge.export.golden import picture
 from pam_edge.golden import Golden, GoldenMeta, golden_bytes
 
@@ -67,7 +69,7 @@ def replace(folder: Path, name: str, raw: bytes) -> None:
                 walk(value)
 
     walk(document)
-    (folder / MANIFEST).write_text(json.dumps(document))
+    write_signed(folder, document)
 
 
 # ---- pictures and prompts
@@ -151,6 +153,16 @@ def test_prompts_that_make_no_sense(exported: Exported, photo: Path, words: list
     assert result.code == 2, result
     assert result.clean
     assert "mask:" not in result.out, "refused before slow work"
+
+
+@pytest.mark.parametrize("words", [["--point", "200.5,1"], ["--box", "1,1,300,20"]], ids=" ".join)
+def test_what_lies_outside_is_refused_before_any_graph_is_opened(
+    exported: Exported, photo: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("pam_edge.pam.open_session", lambda bundle, graph, **_: opened.append(graph))
+    refused(pam_edge("run", exported.bundle, photo, *words), 2, "outside")
+    assert opened == []
 
 
 def test_masks_that_do_not_fit(exported: Exported, photo: Path, tmp_path: Path) -> None:
@@ -312,7 +324,7 @@ def test_graphs_may_not_read_files_elsewhere(bundle: Path, photo: Path, tmp_path
 def edit_manifest(folder: Path, change: Callable[[Any], None]) -> None:
     document = json.loads((folder / MANIFEST).read_text())
     change(document)
-    (folder / MANIFEST).write_text(json.dumps(document))
+    write_signed(folder, document)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +419,46 @@ def test_golden_files_with_entries_of_another_shape(bundle: Path, key: str) -> N
     far = {**arrays, "decoder/tokens": arrays["decoder/tokens"] + 10**6}
     replace(bundle, "golden.npz", golden_bytes(far, golden.meta))
     refused(pam_edge("verify", bundle), 6, "vocabulary")
+
+
+def remake_golden(bundle: Path, change: Callable[[dict[str, Any], GoldenMeta], GoldenMeta]) -> None:
+    golden = Golden(bundle / "golden.npz")
+    arrays = {name: value for name, value in golden._arrays.items() if name != "meta"}
+    meta = change(arrays, golden.meta)
+    replace(bundle, "golden.npz", golden_bytes(arrays, meta))
+
+
+def test_golden_files_that_know_only_the_best_token(bundle: Path) -> None:
+    def narrow(arrays: dict[str, Any], meta: GoldenMeta) -> GoldenMeta:
+        for key in ("decoder/top_ids", "decoder/top"):
+            arrays[key] = arrays[key][:, :1]
+        return meta
+
+    remake_golden(bundle, narrow)
+    refused(pam_edge("verify", bundle), 6, "second-best")
+
+
+@pytest.mark.parametrize("wrong", [{"task": "sing"}, {"point": (1e6, 1.0)}, {"point": (-1.0, 1.0)}], ids=str)
+def test_golden_files_that_tell_of_what_cannot_be_asked(bundle: Path, wrong: dict[str, Any]) -> None:
+    import msgspec
+
+    from pam_edge.golden import Told
+
+    def tell(arrays: dict[str, Any], meta: GoldenMeta) -> GoldenMeta:
+        told = meta.told or Told(task="brief", lang="en", point=(1.0, 1.0), token_ids=(1,))
+        return msgspec.structs.replace(meta, told=msgspec.structs.replace(told, **wrong))
+
+    remake_golden(bundle, tell)
+    refused(pam_edge("verify", bundle), 6, "golden file")
+
+
+def test_golden_headers_that_are_no_python(tmp_path: Path) -> None:
+    """numpy hands an odd header to Python's tokenizer, whose own errors must not come out."""
+    header = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '|u1', 'shape': ((1L,), }".ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w") as archive:
+        archive.writestr("meta.npy", header)
+    with pytest.raises(IntegrityError, match="damaged"):
+        Golden(tmp_path / "golden.npz")
 
 
 def test_golden_cases_that_do_not_exist(bundle: Path) -> None:
