@@ -156,6 +156,7 @@ def run(
     pam = load(opened, threads=threads)
     words = language(lang, pam.texts, tasks)
     picture, prompt = load_image(image), read_prompt(point or [], box, mask)
+    pam.check_prompt(prompt, (picture.height, picture.width))  # before the slow look
     region = pam.segment(pam.look(picture), prompt)
     if not as_json:
         show(region_line(region))

@@ -26,7 +26,15 @@ from pam_edge.describe import Description, Limits, Prefix
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
 from pam_edge.masks import binarize, bounds
-from pam_edge.preprocess import ImageSource, Prompt, encode_prompt, load_image, normalized, resized
+from pam_edge.preprocess import (
+    ImageSource,
+    Prompt,
+    check_prompt,
+    encode_prompt,
+    load_image,
+    normalized,
+    resized,
+)
 from pam_edge.prompts import Lang, Task, Texts
 from pam_edge.region import Answer, Region, Seen
 from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
@@ -122,6 +130,13 @@ class Pam:
             "region_tokens_computed": self._region_tokens,
         }
 
+    def check_prompt(self, prompt: Prompt, size: tuple[int, int]) -> None:
+        """Find out before the slow `look` whether `segment` will take a prompt on a picture of `size` (h, w).
+
+        Raises UsageError as `segment` would.
+        """
+        check_prompt(prompt, size, slots=self._slots)
+
     def look(self, image: ImageSource) -> Seen:
         """Encode a picture, or find it encoded already (by content). Raises like `preprocess.load_image`."""
         clock = time.perf_counter()
@@ -142,15 +157,17 @@ class Pam:
 
     def segment(self, seen: Seen, prompt: Prompt, *, refine: Region | None = None) -> Region:
         """The region a prompt selects. `refine` starts from an earlier region's mask on the same picture:
-        give the whole prompt so far, `segment(seen, region.prompt.also((x, y, 0)), refine=region)`.
+        give the whole prompt so far, `segment(seen, region.prompt.also((x, y, 0)), refine=region)`. What
+        was made of that prompt's mask, if it had one, takes its place.
 
-        Raises UsageError where the prompt does not fit the picture.
+        Raises UsageError where the prompt does not fit the picture, or `refine` the picture or the prompt.
         """
         clock = time.perf_counter()
-        if refine is not None and refine.size != seen.size:
-            raise UsageError(
-                f"the region to refine is of a picture of size {refine.size}, this one has {seen.size}"
-            )
+        if refine is not None:
+            if (refine.picture, refine.size) != (seen.key, seen.size):
+                raise UsageError("the region to refine is of another picture: segment this one first")
+            if prompt.mask is not None and not _same_mask(prompt.mask, refine.prompt.mask):
+                raise UsageError("give a mask or an earlier region to refine, not both")
         feeds = encode_prompt(
             prompt,
             size=seen.size,
@@ -172,6 +189,7 @@ class Pam:
             box=bounds(mask),
             prompt=prompt,
             key=digest.hexdigest(),
+            picture=seen.key,
             region_embed=out["region_embed"],
             mask_tokens=out["mask_tokens"],
             timing_ms={**seen.timing_ms, "mask": _ms(clock)},
@@ -211,7 +229,9 @@ class Pam:
         max_tokens: int = 512,
     ) -> tuple[Region, tuple[Answer, ...]]:
         """The whole job in one call: the region and its finished answers, in the order of the tasks."""
-        region = self.segment(self.look(image), prompt)
+        picture = load_image(image)
+        self.check_prompt(prompt, (picture.height, picture.width))
+        region = self.segment(self.look(picture), prompt)
         description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
         for _ in description:
             pass
@@ -254,6 +274,10 @@ class Pam:
         return {
             name: np.asarray(value, np.float32) for name, value in self._sessions[graph].run(typed).items()
         }
+
+
+def _same_mask(mask: Array, other: Array | None) -> bool:
+    return other is not None and (mask is other or np.array_equal(mask, other))
 
 
 def _ms(since: float) -> float:

@@ -108,7 +108,7 @@ class Prompt:
     `points`: (x, y) or (x, y, label), label 1 for "this" (the default) and 0 for "not this". `box`: (x0,
     y0, x1, y1). `mask`: [h, w] of the picture's size, bool, or integers where 0 means outside. Any
     combination, at least one. Raises UsageError where something is not finite, inverted or empty; what
-    needs the picture's size `encode_prompt` checks.
+    needs the picture's size `check_prompt` checks.
     """
 
     points: tuple[tuple[float, float, int], ...] = ()
@@ -129,6 +129,34 @@ class Prompt:
         return Prompt(points=(*self.points, *(_point(p) for p in points)), box=self.box, mask=self.mask)
 
 
+def check_prompt(prompt: Prompt, size: tuple[int, int], *, slots: int | None) -> None:
+    """Find out before slow work whether a prompt fits a picture of `size` (h, w) and a graph's `slots`.
+
+    Raises UsageError where a click or a corner is outside, the mask has another size, or there are more
+    points than slots (None: any number).
+    """
+    height, width = size
+    corners = [prompt.box[:2], prompt.box[2:]] if prompt.box else []
+    for what, edge, places in (("box corner", 0, corners), ("click", 1, [p[:2] for p in prompt.points])):
+        for x, y in places:
+            # A corner may lie on the far edge, a click has to hit a pixel.
+            on_edge = edge and (x == width or y == height)
+            if not (0 <= x <= width and 0 <= y <= height) or on_edge:
+                raise UsageError(
+                    f"{what} {x:g},{y:g} is outside the picture of {width}x{height} pixels "
+                    f"(x from 0 to {width - edge}, y from 0 to {height - edge})"
+                )
+    needed = len(corners) + len(prompt.points)
+    if slots is not None and needed > slots:
+        raise UsageError(
+            f"{len(prompt.points)} clicks{' and a box' if prompt.box else ''} need {needed} point "
+            f"slots; this bundle has {slots}: use fewer clicks"
+        )
+    if prompt.mask is not None and prompt.mask.shape != size:
+        h, w = prompt.mask.shape
+        raise UsageError(f"the mask is {w}x{h} pixels, the picture {width}x{height}: make them the same size")
+
+
 def encode_prompt(
     prompt: Prompt,
     *,
@@ -142,44 +170,25 @@ def encode_prompt(
 
     Box corners come first (labels 2, 3), then clicks (1, 0), scaled to 0..S. `slots` is the graph's fixed
     number of points (padded with label -2, an empty slot) or None where that axis is free. `earlier` [4E,
-    4E] are the low-res logits of a region to refine. Raises UsageError where the prompt does not fit the
-    picture or the slots.
+    4E] are the low-res logits of a region to refine; they take the place of the prompt's mask. Raises like
+    `check_prompt`.
     """
+    check_prompt(prompt, size, slots=slots)
     height, width = size
     coords = [xy for x0, y0, x1, y1 in ([prompt.box] if prompt.box else []) for xy in ((x0, y0), (x1, y1))]
     labels = [2, 3] if prompt.box else []
     coords += [(x, y) for x, y, _ in prompt.points]
     labels += [label for _, _, label in prompt.points]
-    for (x, y), label in zip(coords, labels, strict=True):
-        corner = label >= 2  # a corner may lie on the far edge, a click has to hit a pixel
-        if not (0 <= x <= width and 0 <= y <= height) or (not corner and (x == width or y == height)):
-            what = "box corner" if corner else "click"
-            raise UsageError(
-                f"{what} {x:g},{y:g} is outside the picture of {width}x{height} pixels "
-                f"(x from 0 to {width - (not corner)}, y from 0 to {height - (not corner)})"
-            )
     if not coords:
         coords, labels = [(0.0, 0.0)], [-1]
     if slots is not None:
-        if len(coords) > slots:
-            raise UsageError(
-                f"{len(prompt.points)} clicks{' and a box' if prompt.box else ''} need {len(coords)} point "
-                f"slots; this bundle has {slots}: use fewer clicks"
-            )
         labels += [-2] * (slots - len(coords))
         coords += [(0.0, 0.0)] * (slots - len(coords))
     side = image_size // 4
     mask_prompt = np.zeros((side, side), np.float32)
     if earlier is not None:
-        if prompt.mask is not None:
-            raise UsageError("give a mask or an earlier region to refine, not both")
         mask_prompt = np.clip(earlier.reshape(side, side), -32, 32).astype(np.float32)
     elif prompt.mask is not None:
-        if prompt.mask.shape != size:
-            h, w = prompt.mask.shape
-            raise UsageError(
-                f"the mask is {w}x{h} pixels, the picture {width}x{height}: make them the same size"
-            )
         mask_prompt = area_resample(prompt.mask, (side, side)) * 20 - 10
     scaled = np.array(coords, np.float32) / np.array([width, height], np.float32) * np.float32(image_size)
     return {

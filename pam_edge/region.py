@@ -41,6 +41,7 @@ class Region:
     )  # around the mask, x1 and y1 just outside; None where the mask is empty
     prompt: Prompt
     key: str  # of picture and prompt: equal regions have equal keys
+    picture: str  # the key of the picture seen
     region_embed: Floats  # [1, C, E, E]
     mask_tokens: Floats  # [1, 2, C]
     timing_ms: dict[str, float]  # preprocess, encode, mask

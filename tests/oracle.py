@@ -64,6 +64,7 @@ class Oracle:
             box=None,
             prompt=prompt,
             key=case,
+            picture=seen.key,
             region_embed=nothing,
             mask_tokens=nothing,
             timing_ms={},

@@ -122,9 +122,10 @@ def test_refinement_starts_from_the_earlier_mask(tmp_path: Path) -> None:
     assert feeds["has_mask"].tolist() == [1]
     assert np.array_equal(feeds["mask_prompt"][0, 0], np.clip(region.low_res, -32, 32))
     assert feeds["point_labels"].tolist() == [[1, 0]] and refined.key != region.key
-    other = pam.segment(pam.look(PHOTO[:30]), Prompt(points=((1, 1),)))
-    with pytest.raises(UsageError, match="refine"):
-        pam.segment(seen, CLICK, refine=other)
+    for photo in (PHOTO[:30], OTHER):  # of another size, and of the same
+        other = pam.segment(pam.look(photo), Prompt(points=((1, 1),)))
+        with pytest.raises(UsageError, match="another picture"):
+            pam.segment(seen, CLICK, refine=other)
 
 
 def test_a_mask_from_elsewhere_is_a_prompt(tmp_path: Path) -> None:
@@ -136,11 +137,44 @@ def test_a_mask_from_elsewhere_is_a_prompt(tmp_path: Path) -> None:
     assert np.array_equal(region.mask, mask)  # the fake hands a lone mask prompt back
 
 
-def test_a_click_outside_the_picture(tmp_path: Path) -> None:
+def test_a_region_made_by_a_mask_is_refined_from_its_logits(tmp_path: Path) -> None:
     pam, log = fake_pam(tmp_path)
-    with pytest.raises(UsageError, match="outside the picture of 80x60"):
-        pam.segment(pam.look(PHOTO), Prompt(points=((80, 5),)))
-    assert log.graphs == ["image_encoder"]
+    seen, mask = pam.look(PHOTO), np.zeros((60, 80), bool)
+    mask[20:40, 20:60] = True
+    region = pam.segment(seen, Prompt(mask=mask))
+    region = pam.segment(seen, region.prompt.also((30, 30)))
+    pam.segment(seen, region.prompt.also((10, 10, 0)), refine=region)
+    feeds = log.feeds[-1]
+    assert feeds["has_mask"].tolist() == [1] and feeds["point_labels"].tolist() == [[1, 0]]
+    assert np.array_equal(feeds["mask_prompt"][0, 0], np.clip(region.low_res, -32, 32))
+    for others, refined in ((~mask, region), (mask, pam.segment(seen, CLICK))):
+        with pytest.raises(UsageError, match="not both"):
+            pam.segment(seen, Prompt(mask=others, points=((9, 9),)), refine=refined)
+
+
+OUTSIDE = [
+    (Prompt(points=((80, 5),)), "outside the picture of 80x60"),
+    (Prompt(box=(1, 1, 9, 61)), "outside the picture of 80x60"),
+    (Prompt(mask=np.ones((61, 80), bool)), "mask is 80x61"),
+    (Prompt(points=((1, 1),) * 5), "this bundle has 4"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "says"), OUTSIDE)
+def test_a_prompt_that_does_not_fit_is_refused_before_the_look(
+    tmp_path: Path, prompt: Prompt, says: str
+) -> None:
+    bundle = fake_bundle(tmp_path, slots=4)
+    engine = Engine(session=lambda graph: pytest.fail("opened"), decoder=lambda: pytest.fail("opened"))
+    pam = Pam(bundle, engine)
+    with pytest.raises(UsageError, match=says):
+        pam.ask(PHOTO, prompt, ["brief"])
+    with pytest.raises(UsageError, match=says):
+        pam.check_prompt(prompt, (60, 80))
+    pam.check_prompt(CLICK, (60, 80))
+    pam, _ = fake_pam(tmp_path, slots=4)
+    with pytest.raises(UsageError, match=says):
+        pam.segment(pam.look(PHOTO), prompt)
 
 
 # --- describe --------------------------------------------------------------------------------------

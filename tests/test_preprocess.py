@@ -252,8 +252,8 @@ def test_refinement_passes_the_earlier_logits_clamped() -> None:
     assert np.array_equal(feeds["mask_prompt"][0, 0], np.clip(earlier, -32, 32)) and feeds[
         "has_mask"
     ].tolist() == [1]
-    with pytest.raises(UsageError, match="not both"):
-        encode(Prompt(points=((1, 2),), mask=np.ones(SIZE, bool)), earlier=earlier)
+    masked = encode(Prompt(points=((1, 2),), mask=np.ones(SIZE, bool)), earlier=earlier)
+    assert np.array_equal(masked["mask_prompt"], feeds["mask_prompt"])  # they take the mask's place
 
 
 @pytest.mark.parametrize(
