@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle import Bundle, Check, Graph, Verification
-from pam_edge.errors import IntegrityError, QualityError
+from pam_edge.errors import IntegrityError, QualityError, UsageError
 from pam_edge.golden import HUGE, Golden, relative_error
 from pam_edge.host import describe_host
 from pam_edge.pam import load
@@ -116,6 +116,10 @@ def _decoder(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) ->
     rows = golden.array("decoder/logits", np.float32, len(tokens) + 1, None)
     best = golden.array("decoder/top_ids", np.int64, len(tokens) + 1, None)
     tops = golden.array("decoder/top", np.float32, *best.shape)
+    if best.shape[1] < min(2, language.vocab_size):
+        raise IntegrityError(
+            "the golden file has no second-best token to tell a tie by; export the bundle again"
+        )
     for ids in (tokens, best):
         if ids.min() < 0 or ids.max() >= language.vocab_size:
             raise IntegrityError(
@@ -130,7 +134,8 @@ def _decoder(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) ->
             logits = decoder.step([int(tokens[i - 1])])[0]
         wanted = np.concatenate([row, top])
         errors.append(relative_error(np.concatenate([logits[::stride], logits[ids]]), wanted))
-        tie = top[0] - top[1] <= 2 * limit * max(1.0, float(np.abs(wanted).max()))  # either may win
+        close = 2 * limit * max(1.0, float(np.abs(wanted).max()))
+        tie = len(top) > 1 and top[0] - top[1] <= close  # either may win
         differ += not tie and int(logits.argmax()) != int(ids[0])
     yield _check("decoder", _OF_LARGEST.format("logits"), max(errors), limit)
     yield _check("decoder", f"greedy tokens: how many differ, of {len(errors)}", differ, 0)
@@ -142,9 +147,16 @@ def _answer(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) -> 
     if told is None:
         return
     progress(ANSWER)
-    picture, prompt = golden.array("picture", np.uint8, None, None, 3), Prompt(points=((*told.point, 1),))
-    wanted = told.token_ids
+    picture, wanted = golden.array("picture", np.uint8, None, None, 3), told.token_ids
     pam = load(bundle, threads=threads)
+    try:
+        prompt = Prompt(points=((*told.point, 1),))
+        pam.check_prompt(prompt, picture.shape[:2])
+        pam.texts.ids_after(told.task, lang=told.lang)
+    except UsageError as e:
+        raise IntegrityError(
+            f"the golden file tells of what cannot be asked ({e}); export the bundle again"
+        ) from e
     try:
         _, (answer,) = pam.ask(picture, prompt, [told.task], lang=told.lang, max_tokens=max(1, len(wanted)))
         found = answer.token_ids
