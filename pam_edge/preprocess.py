@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import math
+import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,12 @@ from pam_edge.masks import area_resample
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+ToRgb = Callable[[Image.Image], Image.Image]
 ImageSource = str | Path | bytes | Image.Image | npt.NDArray[Any]
 
 MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB as RGB: more than any phone's camera
 MAX_SIDE = 1 << 15
+MAX_FILE_BYTES = 256 << 20
 # The plain picture formats. Never all that PIL knows: its EPS reader starts a Postscript interpreter.
 _COMMON = (
     "JPEG",
@@ -51,19 +55,23 @@ def load_image(source: ImageSource) -> Image.Image:
     `source` is a path, a file's bytes, a PIL image, or an array [h, w], [h, w, 3] or [h, w, 4] of uint8
     (RGB order). Raises UsageError where there is no such file or the array is no picture,
     EnvironmentProblem where it may not be read, IntegrityError where it is damaged, no picture, or over
-    `MAX_PIXELS` or `MAX_SIDE`.
+    `MAX_PIXELS`, `MAX_SIDE` or `MAX_FILE_BYTES`.
     """
+    return _load(source, _to_rgb)
+
+
+def _load(source: ImageSource, to_rgb: ToRgb) -> Image.Image:
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, to_rgb)
     if isinstance(source, Image.Image):
-        return _upright(source, "the image given")
+        return _upright(source, "the image given", to_rgb)
     name = "the bytes given" if isinstance(source, bytes) else str(source)
     raw = source if isinstance(source, bytes) else _read(Path(source))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our own limit follows) and odd metadata
             with _open(raw) as image:
-                return _upright(image, name)
+                return _upright(image, name, to_rgb)
     except PamEdgeError:
         raise
     except UnidentifiedImageError as e:
@@ -93,10 +101,12 @@ def normalized(square: npt.NDArray[np.uint8]) -> Floats:
 
 
 def load_mask(source: ImageSource) -> npt.NDArray[np.bool_]:
-    """A picture of a mask as [h, w] bool: what is brighter than half its brightest value. Raises like
-    `load_image`.
+    """A picture of a mask as [h, w] bool: what is brighter than half its brightest value.
+
+    Where the picture is transparent in parts (a cut-out thing), the mask is what is opaque and not black.
+    Raises like `load_image`.
     """
-    grey = np.asarray(load_image(source).convert("L"))
+    grey = np.asarray(_load(source, _mask_to_rgb).convert("L"))
     mask: npt.NDArray[np.bool_] = grey > grey.max() / 2
     return mask
 
@@ -201,7 +211,14 @@ def encode_prompt(
 
 def _read(path: Path) -> bytes:
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{path} is a device or a pipe: give the path of an image file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise IntegrityError(f"{path} is over {MAX_FILE_BYTES >> 20} MiB; refusing to read it")
         return path.read_bytes()
+    except PamEdgeError:
+        raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
         raise UsageError(f"no picture at {path}: give the path of an image file") from e
     except PermissionError as e:
@@ -218,7 +235,7 @@ def _open(raw: bytes) -> Image.Image:
         return Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN])
 
 
-def _upright(image: Image.Image, name: str) -> Image.Image:
+def _upright(image: Image.Image, name: str, to_rgb: ToRgb) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1:
         raise UsageError(f"{name} has no pixels ({width}x{height})")
@@ -226,7 +243,7 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
         raise IntegrityError(f"{name}: {_too_large(f'{width}x{height} pixels')}")
     try:
         image.seek(0)
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(ImageOps.exif_transpose(image))
     except PamEdgeError:
         raise
     except Exception as e:
@@ -248,21 +265,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
                 f"pictures of mode {image.mode} have no known range: convert to 8 or 16 bits a channel"
             )
         return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if _has_alpha(image):
         layer = image.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(ground, layer).convert("RGB")
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
-def _from_array(array: Array) -> Image.Image:
+def _mask_to_rgb(image: Image.Image) -> Image.Image:
+    if not _has_alpha(image):
+        return _to_rgb(image)
+    layer = np.asarray(image.convert("RGBA"))
+    alpha, colours = layer[:, :, 3], layer[:, :, :3]
+    if alpha.min() < alpha.max():
+        return Image.fromarray(((alpha > 127) & colours.any(axis=2)).astype(np.uint8) * 255).convert("RGB")
+    return Image.fromarray(colours * np.uint8(alpha.max() > 0))  # evenly transparent: as on black
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _from_array(array: Array, to_rgb: ToRgb) -> Image.Image:
     shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
         raise UsageError(
             f"an array of shape {array.shape} and type {array.dtype} is no picture: "
             "give uint8 of shape [h, w], [h, w, 3] or [h, w, 4], channels in RGB order"
         )
-    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given")
+    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given", to_rgb)
 
 
 def _too_large(what: str) -> str:

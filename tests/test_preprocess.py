@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -166,10 +167,24 @@ def test_no_such_file_is_usage(tmp_path: Path) -> None:
             load_image(path)
 
 
+def test_only_plain_files_of_a_sane_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # nobody ever writes into it: reading would wait for ever
+    for path in (tmp_path / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(UsageError, match="device or a pipe"):
+            load_image(path)
+        with pytest.raises(UsageError, match="device or a pipe"):
+            load_mask(path)
+    with (tmp_path / "huge.png").open("wb") as f:
+        f.truncate(preprocess.MAX_FILE_BYTES + 1)
+    with pytest.raises(IntegrityError, match="over 256 MiB"):
+        load_image(tmp_path / "huge.png")
+
+
 def test_an_unreadable_file_is_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.png").write_bytes(b"")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(EnvironmentProblem, match="permissions"):
         load_image(tmp_path / "a.png")
@@ -320,6 +335,29 @@ def test_a_mask_file_is_what_is_brighter_than_half(tmp_path: Path) -> None:
     assert load_mask(tmp_path / "labels.png").tolist() == [[False, False, True, True]]
     with pytest.raises(UsageError, match="empty"):
         Prompt(mask=load_mask(np.zeros((4, 4), np.uint8)))
+
+
+def test_a_mask_that_is_transparent_around_the_thing() -> None:
+    cut_out = np.zeros((4, 6, 4), np.uint8)
+    cut_out[1:3, 2:5] = (30, 200, 10, 255)
+    inside = cut_out[:, :, 3] > 0
+    hidden = cut_out.copy()
+    hidden[~inside] = (255, 255, 255, 0)  # bright, but not to be seen
+    black = cut_out.copy()
+    black[0] = (0, 0, 0, 255)  # opaque, but nothing
+    for array in (cut_out, hidden, black):
+        for source in (array, Image.fromarray(array), encoded(Image.fromarray(array), "PNG")):
+            assert np.array_equal(load_mask(source), inside)
+    even = np.full((4, 6, 4), 255, np.uint8)
+    even[:, :, :3] *= inside[:, :, None]
+    for alpha in (255, 90):
+        even[:, :, 3] = alpha
+        assert np.array_equal(load_mask(even), inside)
+    even[:, :, 3] = 0
+    assert not load_mask(even).any()
+    palette = Image.fromarray(inside.astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    assert np.array_equal(load_mask(encoded(palette, "PNG", transparency=0)), inside)
 
 
 # --- masks ----------------------------------------------------------------------------------------
