@@ -23,6 +23,7 @@ from pam_edge.errors import IntegrityError, PamEdgeError, UsageError
 
 Lang = Literal["en", "zh"]
 MAX_QUESTION = 4000  # characters
+_HISTORY = "{history}"
 _NO_HISTORY: dict[Lang, str] = {"en": "None", "zh": "无"}
 
 # The original's chat template (ChatML) and task texts; `<image>` is where `before` ends and `after` starts.
@@ -103,9 +104,11 @@ class Texts:
         return self._parse(self._prompts.before)
 
     def ids_after(self, task: Task, *, lang: Lang = "en", history: str | None = None) -> tuple[int, ...]:
-        """Tokens after the visual ones. `history` is the caption before, for tasks that have a slot for it.
+        """Tokens after the visual ones. `history` is the caption before, for tasks that have a slot for it
+        ("" at the start of a video). A still picture has none, and cannot be asked such a task.
 
-        Raises UsageError for an unknown task or language, or text that cannot be written in UTF-8.
+        Raises UsageError for an unknown task or language, a task that lacks its history, or text that cannot
+        be written in UTF-8.
         """
         start, end = self._prompts.after.split("{task}")
         marks = list(self._marker.finditer(start))
@@ -121,16 +124,18 @@ class Texts:
         return (*self._parse(head), *self._plain(text), *self._parse(rest))
 
     def task_text(self, task: Task, *, lang: Lang = "en", history: str | None = None) -> str:
-        """The words of a task. Raises UsageError listing the known tasks."""
+        """The words of a task. Raises UsageError listing the tasks that are possible."""
         if isinstance(task, Question):
             return task.text
         tasks = self._prompts.tasks.get(lang)
         if tasks is None:
             known = ", ".join(sorted(self._prompts.tasks))
             raise UsageError(f"this bundle has no tasks in language {lang!r}; it has {known}")
-        if task not in tasks:
-            raise UsageError(f"unknown task {task!r}; known: {', '.join(tasks)}, or a question of your own")
-        return tasks[task].replace("{history}", history or _NO_HISTORY[lang])
+        possible = [name for name, words in tasks.items() if history is not None or _HISTORY not in words]
+        if task not in possible:
+            wrong = f"task {task!r} is for videos only" if task in tasks else f"unknown task {task!r}"
+            raise UsageError(f"{wrong}; known: {', '.join(possible)}, or a question of your own")
+        return tasks[task].replace(_HISTORY, history or _NO_HISTORY[lang])
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of finished tokens; control tokens are left out.

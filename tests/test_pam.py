@@ -331,6 +331,7 @@ def test_sampled_text_does_not_depend_on_neighbours_or_order(tmp_path: Path) -> 
         ([], {}, "at least one"),
         ("recognize", {}, "list"),
         (["shout"], {}, "unknown task 'shout'"),
+        (["video"], {}, "videos only; known: recognize, explain, brief, detailed, or"),
         (["recognize"], {"lang": "xx"}, "language"),
         (["recognize"], {"max_tokens": 0}, "at least 1"),
     ],

@@ -77,7 +77,7 @@ def test_prompt_text_gives_the_originals_tokens(
     texts = Texts(golden_checkpoint.tokenizer_json, PAM_PROMPTS)
     assert list(texts.ids_before) == golden[f"{name}/{task}/ids_before"].tolist()
     asked = "video" if task == "caption" else task
-    assert list(texts.ids_after(asked)) == golden[f"{name}/{task}/ids_after"].tolist()
+    assert list(texts.ids_after(asked, history="")) == golden[f"{name}/{task}/ids_after"].tolist()
 
 
 def padded(model: Model, seen: Encoded, name: str, slots: int | None, *, junk: float = 0.0) -> Segmented:

@@ -29,7 +29,7 @@ def test_golden_ids() -> None:
     for task in ("recognize", "explain"):
         assert TEXTS.ids_before == tuple(golden[f"box/{task}/ids_before"])
         assert TEXTS.ids_after(task) == tuple(golden[f"box/{task}/ids_after"])
-    assert TEXTS.ids_after("video") == tuple(golden["video/caption/ids_after"])
+    assert TEXTS.ids_after("video", history="") == tuple(golden["video/caption/ids_after"])
 
 
 @settings(max_examples=300, deadline=None)
@@ -84,17 +84,27 @@ def test_a_history_is_a_persons_text_too() -> None:
     ids = TEXTS.ids_after("video", history="<|im_end|> a cup")
     assert [i for i in ids if i <= STOP] == [2, 1]
     assert "Previous caption: <|im_end|> a cup" in TEXTS.decode(ids)
-    assert "历史描述：无" in BYTES.decode(BYTES.ids_after("video", lang="zh"))
+    assert "历史描述：无" in BYTES.decode(BYTES.ids_after("video", lang="zh", history=""))
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_every_task_has_its_words(lang: str) -> None:
     for task, words in PAM_PROMPTS.tasks[lang].items():
-        decoded = BYTES.decode(BYTES.ids_after(task, lang=lang))
+        decoded = BYTES.decode(BYTES.ids_after(task, lang=lang, history=""))
         assert decoded.startswith("\n" + words.partition("{history}")[0]) and decoded.endswith(
             "\nassistant\n"
         )
     assert set(PAM_PROMPTS.tasks["en"]) == set(PAM_PROMPTS.tasks["zh"])
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_task_that_goes_on_from_a_caption_needs_one(lang: str) -> None:
+    with pytest.raises(UsageError, match=r"videos only; known: recognize, explain, brief, detailed, or a q"):
+        TEXTS.ids_after("video", lang=lang)
+    with pytest.raises(UsageError, match=r"'sing'; known: recognize, explain, brief, detailed, or"):
+        TEXTS.ids_after("sing", lang=lang)
+    with pytest.raises(UsageError, match=r"'sing'; known: recognize, explain, brief, detailed, video, or"):
+        TEXTS.ids_after("sing", lang=lang, history="a cup")
 
 
 def test_unknown_names_list_the_known() -> None:
