@@ -6,6 +6,7 @@ Says what is wrong in the words the user wrote. Knows no model and prints nothin
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,13 +58,20 @@ def language(lang: str, texts: Texts, tasks: Sequence[Task]) -> Lang:
 
 
 def check_picture_place(path: Path) -> None:
-    """Find out before slow work whether a picture could be written. Raises UsageError, EnvironmentProblem."""
+    """Find out before slow work whether a file can be written there. Raises UsageError, EnvironmentProblem,
+    WontFitError.
+    """
     if path.suffix.lower() not in _PICTURES:
         raise UsageError(f"--out {path}: the name has to end in {', '.join(_PICTURES)}")
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file")
     if not path.parent.is_dir():
         raise EnvironmentProblem(f"--out {path}: there is no folder {path.parent}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # the only way to know; it leaves nothing behind
+            pass
+    except OSError as e:
+        raise cannot_write(path, e) from e
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

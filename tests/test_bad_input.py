@@ -134,6 +134,7 @@ def test_no_picture_at_all(exported: Exported, tmp_path: Path) -> None:
         ["--box", "5,5,5,9"],
         ["--box", "1,2,3"],
         ["--point", "5,5", "--task", "sing"],
+        ["--point", "5,5", "--task", "video"],
         ["--point", "5,5", "--task", ""],
         ["--point", "5,5", "--lang", "tlh"],
         ["--point", "5,5", "--ask", "  "],
@@ -186,6 +187,17 @@ def test_no_text_for_a_point_or_a_box_is_a_bug(text: str) -> None:
             continue
         numbers = [n for point in prompt.points for n in point] + list(prompt.box or ())
         assert np.isfinite(numbers).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder where not even root may write")
+def test_a_picture_has_its_place_before_slow_work(tmp_path: Path) -> None:
+    from pam_edge.arguments import check_picture_place
+    from pam_edge.errors import EnvironmentProblem
+
+    with pytest.raises(EnvironmentProblem, match=r"cannot write /proc/self/x\.png"):
+        check_picture_place(Path("/proc/self/x.png"))
+    check_picture_place(tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_that_cannot_be_written(
