@@ -129,16 +129,9 @@ def sam2_file(path: Path) -> dict[str, Entry]:
         raise IntegrityError(f"{path} is damaged or holds more than tensors; refusing to load it") from e
     except PermissionError as e:
         raise EnvironmentProblem(f"cannot read {path}: {e.strerror}") from e
-    except (
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        AssertionError,
-    ) as e:
+    except MemoryError:
+        raise
+    except Exception as e:  # a damaged pickle gets torch to raise whatever there is
         raise IntegrityError(
             f"{path} is damaged or no PyTorch checkpoint; download sam2.1_hiera_large.pt again"
         ) from e
@@ -149,6 +142,8 @@ def sam2_file(path: Path) -> dict[str, Entry]:
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise IntegrityError(f"{path}: {key!r} is no plain tensor")
+        if tensor.device.type != "cpu":
+            raise IntegrityError(f"{path}: {key} has no values here (it is on device {tensor.device})")
         if not tensor.is_floating_point():
             raise IntegrityError(f"{path}: {key} is {tensor.dtype} where numbers belong")
         entries[key] = Entry(tuple(tensor.shape), tensor.float)

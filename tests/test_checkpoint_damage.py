@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +300,19 @@ def test_sam2_file_that_is_none(folder: GoldenFolder, content: bytes) -> None:
         opened(folder)
 
 
+@pytest.mark.parametrize(
+    "program", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02}Q."], ids=["stack", "memo", "id"]
+)
+def test_sam2_file_whose_pickle_is_damaged(folder: GoldenFolder, tmp_path: Path, program: bytes) -> None:
+    """Whatever torch raises on it: nothing on the stack is an IndexError."""
+    with zipfile.ZipFile(folder.sam2) as whole, zipfile.ZipFile(tmp_path / "spoilt.pt", "w") as spoilt:
+        for name in whole.namelist():
+            spoilt.writestr(name, program if name.endswith("data.pkl") else whole.read(name))
+    (tmp_path / "spoilt.pt").replace(folder.sam2)
+    with pytest.raises(IntegrityError, match=r"sam2_tiny\.pt is damaged"):
+        opened(folder)
+
+
 def test_truncated_sam2_file(folder: GoldenFolder) -> None:
     os.truncate(folder.sam2, folder.sam2.stat().st_size // 2)
     with pytest.raises(IntegrityError, match=r"sam2_tiny\.pt is damaged"):
@@ -315,6 +329,7 @@ def test_truncated_sam2_file(folder: GoldenFolder) -> None:
         {"model": {3: torch.zeros(1)}},
         {"model": {"a": torch.zeros(1, dtype=torch.int64)}},
         {"model": {"a": torch.zeros(2, 2).to_sparse()}},
+        {"model": {"no_mem_embed": torch.zeros(1, 1, 256, device="meta")}},
     ],
 )
 def test_sam2_file_with_something_else_in_it(folder: GoldenFolder, content: Any) -> None:
