@@ -76,12 +76,12 @@ def plan(
     options |= {tool: version(tool) for tool in TOOLS}
     read = None
     if checkpoint.weights.kind == "files":
-        read = packaged.WEIGHTS if weights == packaged.NANO else Path(weights)
+        read = packaged.WEIGHTS if packaged.ships(weights) else Path(weights)
     for name, path in (("files", read), ("sam2", sam2), ("sam2 config", sam2_config)):
         if path is not None:
             options[name] = fingerprint(path)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
-    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes), options)
+    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes, chosen), options)
 
 
 def build(

@@ -93,18 +93,19 @@ class Checkpoint:
 def open_checkpoint(
     weights: str, *, sam2: Path | None = None, sam2_config: Path | None = None, seed: int = 0
 ) -> Checkpoint:
-    """Open a PAM folder, `nano` (in the package), or `random:VARIANT` (seeded by `seed`); reads no tensor.
+    """Open a PAM folder, `nano` (see packaged.py), or `random:VARIANT` (seeded by `seed`); reads no tensor.
 
     sam2: SAM 2.1's own `.pt`; it wins over weights inside the folder. sam2_config: its configuration as JSON
     (default SAM 2.1 Hiera-L). Raises UsageError for what cannot be meant, IntegrityError for a file that is
     damaged, hostile or incomplete: missing, extra and misshaped keys in one message.
     """
-    if weights == packaged.NANO or weights.startswith(RANDOM):
+    ships = packaged.ships(weights)
+    if ships or weights.startswith(RANDOM):
         if sam2 is not None or sam2_config is not None:
             raise UsageError(
                 f"--weights {weights} brings its own SAM 2 weights: leave out --sam2 and --sam2-config"
             )
-        if weights != packaged.NANO:
+        if not ships:
             return _random(weights, seed)
         weights, sam2, sam2_config = str(packaged.WEIGHTS), packaged.SAM2, packaged.SAM2_CONFIG
     folder = Path(weights)

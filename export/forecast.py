@@ -14,9 +14,11 @@ from pathlib import Path
 from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
+from pam_edge.quantize.schemes import Scheme
 from pam_edge.tables import size
 
-FLOAT = 4  # bytes of a float32
+FLOAT = 4  # bytes of a float32, in which everything is held in memory
+STORED = {"float32": 4, "float16": 2}  # bytes of a value on disk
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
 FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
@@ -42,17 +44,22 @@ class Forecast:
         return f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
 
 
-def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]]) -> Forecast:
-    """What exporting tensors of these shapes (by canonical key) in float32 takes."""
+def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> Forecast:
+    """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says."""
 
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
 
+    stored = sum(
+        STORED[scheme.storage(shape)] * math.prod(shape)
+        for key, shape in shapes.items()
+        if key.startswith(EXPORTED)
+    )
     vision, language = weights("vision."), weights("language.")
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
     pictures = variant.vision.image_size**2
     return Forecast(
-        disk=weights(*EXPORTED) + SCRATCH_A_PIXEL * pictures + SMALL_FILES,
+        disk=stored + SCRATCH_A_PIXEL * pictures + SMALL_FILES,
         memory={
             "image graphs": TOOLS
             + 2 * vision

@@ -161,13 +161,7 @@ class Bundle:
         `check` compares every file's sha256 (about 1 GB/s); sizes, paths and the schema are always checked.
         Raises UsageError where there is no such folder, IntegrityError for anything wrong inside it.
         """
-        folder = Path(folder)
-        if folder == Path(packaged.NANO) and not folder.is_dir():
-            folder = packaged.BUNDLE
-        if not folder.is_dir():
-            raise UsageError(
-                f"no bundle at {folder}: make one with `pam-edge export --target cpu -o {folder}`"
-            )
+        folder = packaged.bundle_folder(folder)
         try:
             manifest = read_manifest(folder / MANIFEST)
             bundle = cls(folder, manifest)

@@ -109,13 +109,15 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 QWEN25_VOCAB = 151_665  # tokenizer length of Qwen2.5; its weight files hold 151,936 rows
 
-_PAM = Licence("PAM (perceiver, projectors, recipe)", "Apache-2.0", True)
-_SAM = Licence("SAM 2.1 Hiera-L", "Apache-2.0", True)
-_QWEN_1_5B = Licence("Qwen2.5-1.5B", "Apache-2.0", True)
+# A folder is recognized by its shapes, which do not tell whose numbers they are.
+_OWN = "if these are that model's own published weights"
+_PAM = Licence("PAM (perceiver, projectors, recipe)", "Apache-2.0", True, _OWN)
+_SAM = Licence("SAM 2.1 Hiera-L", "Apache-2.0", True, _OWN)
+_QWEN_1_5B = Licence("Qwen2.5-1.5B", "Apache-2.0", True, _OWN)
 _QWEN_3B = Licence(
-    "Qwen2.5-3B", "qwen-research", False, "research and evaluation only, not for commercial use"
+    "Qwen2.5-3B", "qwen-research", False, f"research and evaluation only, not for commercial use; {_OWN}"
 )
-_NANO = Licence("nano", "Apache-2.0", True)
+_NANO = Licence("nano", "Apache-2.0", True, _OWN)
 
 NANO = Variant(
     name="nano",
@@ -199,7 +201,7 @@ def language_from_hf(config: Mapping[str, Any], *, vocab_size: int) -> LanguageC
 
 
 def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
-    """Read a SAM 2 configuration (the `model` section of its YAML, as JSON; see README for an example).
+    """Read a SAM 2 configuration (the `model` section of its YAML, as JSON, like pam_edge/nano/sam2.1_nano.json).
 
     nano's narrower heads ride along as extra top-level keys (`decoder_mlp`, `iou_head_hidden`).
     Raises IntegrityError naming the missing field.

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_bundle import small_bundle, small_manifest, write_signed
 
+from pam_edge import packaged
 from pam_edge.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, read_manifest, write_manifest
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 
@@ -46,6 +47,22 @@ def test_no_folder_and_no_graph_are_usage_errors(folder: Path) -> None:
         Bundle.open(folder / "nowhere")
     with pytest.raises(UsageError, match="it holds a, b"):
         Bundle.open(folder).graph("c")
+
+
+def test_nano_is_a_folder_here_or_else_the_packaged_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(packaged, "BUNDLE", tmp_path / "inside")
+    local = tmp_path / "nano"
+    local.mkdir()  # holds no bundle
+    with pytest.raises(UsageError, match=r"no packaged bundle.*-o nano`") as refused:
+        Bundle.open("nano")
+    assert "inside" not in str(refused.value)
+    small_bundle(tmp_path / "inside")
+    assert Bundle.open("nano").folder == tmp_path / "inside"
+    small_bundle(local)
+    assert Bundle.open("nano").folder == Path("nano")
 
 
 def test_a_folder_without_manifest_is_an_unfinished_export(folder: Path) -> None:

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -20,9 +21,12 @@ from golden.edit import (
 from golden.seeded import seeded_array, shapes, write_golden_folder
 from tokenizers import Tokenizer
 
+from pam_edge.config import VARIANTS
 from pam_edge.errors import IntegrityError
 from pam_edge.export.checkpoint import (
+    UNKNOWN_LICENCE,
     Checkpoint,
+    _recognized,
     expected_shapes,
     load_language,
     open_checkpoint,
@@ -51,6 +55,28 @@ def test_keys_shapes_and_numbers(golden_checkpoint: Checkpoint) -> None:
         tensor = golden_checkpoint.tensor(ours)
         assert tensor.dtype == torch.float32
         assert np.array_equal(tensor.numpy(), seeded_array(theirs, shapes()[theirs]).astype(np.float32)), ours
+
+
+def test_licences_hold_for_the_published_weights_alone() -> None:
+    """A folder is known by its shapes, which anybody's weights may have."""
+    for known in VARIANTS:
+        variant = _recognized(msgspec.structs.replace(known, name="custom", licences=UNKNOWN_LICENCE))
+        assert variant.name == known.name
+        assert all(
+            "if these are that model's own published weights" in part.note for part in variant.licences
+        )
+
+
+def test_the_packaged_weights_give_way_to_a_folder_of_their_name(
+    folder: GoldenFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    assert open_checkpoint("nano").variant.name == "nano"  # a folder that holds no weights
+    (tmp_path / "nano").rmdir()
+    folder.weights.rename(tmp_path / "nano")
+    local = open_checkpoint("nano", sam2=folder.sam2, sam2_config=folder.sam2_config)
+    assert local.variant.name == "custom"
 
 
 def test_what_the_small_files_say(golden_checkpoint: Checkpoint) -> None:

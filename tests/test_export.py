@@ -29,6 +29,7 @@ from pam_edge.export.fingerprint import fingerprint
 from pam_edge.export.forecast import Forecast, check_fits, forecast
 from pam_edge.export.workspace import STATE
 from pam_edge.golden import Golden
+from pam_edge.quantize.schemes import FP32, scheme_named
 from pam_edge.verify import verify
 
 if TYPE_CHECKING:
@@ -205,18 +206,31 @@ def test_an_interrupted_export_s_own_files_count_as_room(
 def test_the_forecast_of_disk_holds(exported: Exported) -> None:
     size = Bundle.open(exported.bundle, check=False).total_bytes
     scratch = sum(path.stat().st_size for path in exported.half.glob("recorded-*"))
-    told = forecast(NANO, expected_shapes(NANO)).disk
+    told = forecast(NANO, expected_shapes(NANO), FP32).disk
     assert size + scratch <= told <= size + scratch + 50e6
 
 
 @pytest.mark.parametrize(("variant", "disk", "memory"), [(PAM_1_5B, 7.1, 7.8), (PAM_3B, 13.2, None)])
 def test_the_forecast_of_large_models(variant: Variant, disk: float, memory: float | None) -> None:
     """Against what exports took when they were measured, in GB."""
-    told = forecast(variant, expected_shapes(variant))
+    told = forecast(variant, expected_shapes(variant), FP32)
     assert disk <= told.disk / 1e9 <= disk * 1.05
     if memory is not None:
         assert memory <= told.peak / 1e9 <= memory * 1.25
     assert told.peak < 24e9
+
+
+def test_the_forecast_follows_the_scheme() -> None:
+    """Matrices take half, vectors what they took; memory is float32 in either."""
+    shapes = {"language.a": (4000, 5000), "language.b": (3000,), "vision.memory_encoder.c": (4000, 5000)}
+    whole, half = (forecast(NANO, shapes, scheme_named(name)) for name in ("fp32", "fp16"))
+    assert whole.disk - half.disk == 2 * 4000 * 5000
+    assert whole.memory == half.memory
+
+
+def test_a_plan_forecasts_for_its_own_scheme() -> None:
+    whole, half = (plan("random:nano", target="cpu", scheme=name).needs.disk for name in ("fp32", "fp16"))
+    assert whole > half
 
 
 def test_available_memory_is_the_least_of_machine_and_groups(tmp_path: Path) -> None:
