@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pam_edge.config import LanguageConfig, Variant
-from pam_edge.export.graphs import GraphName, graph_specs
+from pam_edge.export.graphs import StatelessName, graph_specs
 from pam_edge.export.model.language import Language
 from pam_edge.golden import GoldenMeta, Limits, Told, golden_bytes, thinned
 from pam_edge.preprocess import normalized
@@ -177,7 +177,7 @@ def _stride(shape: Sequence[int]) -> int:
 
 @torch.no_grad()
 def _run(
-    graph: nn.Module, name: GraphName, variant: Variant, feeds: Mapping[str, Array], *, at: str
+    graph: nn.Module, name: StatelessName, variant: Variant, feeds: Mapping[str, Array], *, at: str
 ) -> Arrays:
     inputs, outputs = graph_specs(variant, name)
     given = graph(*(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in inputs))

@@ -17,8 +17,9 @@ from pam_edge.config import Variant
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import MaskHead, Segmented, VisionTower
 
-GraphName = Literal["image_encoder", "mask_decoder", "perceiver", "decoder"]
-STATELESS: tuple[GraphName, ...] = ("image_encoder", "mask_decoder", "perceiver")
+StatelessName = Literal["image_encoder", "mask_decoder", "perceiver"]
+GraphName = Literal[StatelessName, "decoder"]
+STATELESS: tuple[StatelessName, ...] = ("image_encoder", "mask_decoder", "perceiver")
 
 
 class ImageEncoderGraph(nn.Module):
@@ -95,10 +96,11 @@ class PerceiverGraph(nn.Module):
         return tokens
 
 
-def graph_specs(variant: Variant, graph: GraphName) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def graph_specs(
+    variant: Variant, graph: StatelessName
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """A graph's inputs and outputs, in order. A named axis is free; an engine may fix it."""
     s, c, e = variant.vision.image_size, variant.vision.d_model, variant.vision.embed_size
-    hidden, vocabulary = variant.language.hidden_size, variant.language.vocab_size
     image = _spec("image_embed", 1, c, e, e)
     high_res = (_spec("high_res_0", 1, c // 8, 4 * e, 4 * e), _spec("high_res_1", 1, c // 4, 2 * e, 2 * e))
     region = (_spec("region_embed", 1, c, e, e), _spec("mask_tokens", 1, 2, c))
@@ -124,9 +126,7 @@ def graph_specs(variant: Variant, graph: GraphName) -> tuple[tuple[TensorSpec, .
             )
             return inputs, outputs
         case "perceiver":
-            return region, (_spec("region_tokens", 1, variant.region_tokens, hidden),)
-        case "decoder":
-            return (_spec("embeds", "rows", "tokens", hidden),), (_spec("logits", "rows", vocabulary),)
+            return region, (_spec("region_tokens", 1, variant.region_tokens, variant.language.hidden_size),)
         case other:
             assert_never(other)
 

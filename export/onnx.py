@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pam_edge.bundle import TensorSpec
-from pam_edge.export.disk import writing
+from pam_edge.errors import cannot_write
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import FP32, Scheme
 
@@ -50,8 +50,10 @@ def module2onnx(
         _check_border(path.name, given, specs)
     store_in_16_bits(model, scheme.storage)
     files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
-    with writing(path.parent, path.name, size=size):
+    try:
         ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)
+    except OSError as e:
+        raise cannot_write(path, e) from e
     return files
 
 

@@ -23,8 +23,7 @@ from onnx import TensorProto, helper
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
-from pam_edge.errors import IntegrityError
-from pam_edge.export.disk import writing
+from pam_edge.errors import IntegrityError, cannot_write
 from pam_edge.quantize.fp16 import halved
 from pam_edge.quantize.schemes import FP32, Scheme, Storage
 
@@ -61,7 +60,7 @@ def language2onnx(
     shape = (language.vocab_size, language.hidden_size)
     embedding = _Weight("embedding", shape, _EMBED_TOKENS, scheme.storage(shape))
     total, done = sum(w.bytes for w in (*graph.weights, embedding)), 0
-    with writing(folder, "the decoder", size=total):
+    try:
         with files[1].open("wb") as weights, files[2].open("wb") as table:
             for weight, file in [*((w, weights) for w in graph.weights), (embedding, table)]:
                 _append(file, weight, _values(weight, tensor, language))
@@ -69,6 +68,8 @@ def language2onnx(
                 if progress is not None:
                     progress(done, total)
         files[0].write_bytes(model.SerializeToString(deterministic=True))
+    except OSError as e:
+        raise cannot_write(f"the decoder into {folder}", e) from e
     return files
 
 

@@ -18,7 +18,14 @@ from pam_edge.config import Variant
 from pam_edge.export import golden
 from pam_edge.export.checkpoint import Checkpoint, load_language, load_perceiver, load_vision
 from pam_edge.export.golden import Arrays
-from pam_edge.export.graphs import GraphName, ImageEncoderGraph, MaskDecoderGraph, PerceiverGraph, graph_specs
+from pam_edge.export.graphs import (
+    GraphName,
+    ImageEncoderGraph,
+    MaskDecoderGraph,
+    PerceiverGraph,
+    StatelessName,
+    graph_specs,
+)
 from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
 from pam_edge.golden import Told, npz_bytes
@@ -90,7 +97,7 @@ def specs(variant: Variant, name: GraphName) -> tuple[tuple[TensorSpec, ...], tu
 
 
 def _write(
-    graph: nn.Module, name: GraphName, variant: Variant, place: Path, scheme: Scheme, tell: Tell
+    graph: nn.Module, name: StatelessName, variant: Variant, place: Path, scheme: Scheme, tell: Tell
 ) -> tuple[str, ...]:
     tell(0.2)
     files = module2onnx(graph, *graph_specs(variant, name), place / f"{name}.onnx", scheme=scheme)

@@ -63,6 +63,7 @@ class WontFitError(PamEdgeError):
 def cannot_write(path: str | PathLike[str], error: OSError) -> PamEdgeError:
     """What to raise where a file cannot be written: WontFitError for a full disk, else EnvironmentProblem."""
     why = error.strerror or type(error).__name__
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)):
+    # numpy's own writer reports a short write without a number.
+    if error.errno in (None, errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return WontFitError(f"cannot write {path}: {why}; free some space or write somewhere else")
     return EnvironmentProblem(f"cannot write {path}: {why}; check its permissions or write somewhere else")

@@ -44,7 +44,8 @@ def to_stdout() -> Iterator[None]:
         raise ReaderLeft from e
     except OSError as e:
         ours = cannot_write("the output", e)
-        if e.filename is None and isinstance(ours, WontFitError):  # a named file is not stdout
+        # Not stdout: a file with a name. Not the system's: what has no number.
+        if e.filename is None and e.errno is not None and isinstance(ours, WontFitError):
             raise ours from e
         raise
 

@@ -29,14 +29,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Target:
-    """One device. `point_slots` and `rows` are None where the runtime takes any number of them."""
+    """One device."""
 
     name: str
     title: str
     runtime: str
     fits: tuple[Fit, ...]  # the first is the default
-    point_slots: int | None  # clicks and box corners in one prompt
-    rows: int | None  # answers decoded side by side
     note: str
 
     @property
@@ -64,8 +62,6 @@ TARGETS: tuple[Target, ...] = (
             Fit("fp32", Tolerance(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit("fp16", Tolerance(tensors=1e-2, masks=2e-2, logits=2e-2)),
         ),
-        point_slots=None,
-        rows=None,
         note="needs nothing but `pip install pam-edge`",
     ),
 )

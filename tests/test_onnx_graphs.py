@@ -87,7 +87,7 @@ def test_a_border_that_is_not_the_modules_is_refused(tmp_path: Path, outputs: tu
 
 
 def test_missing_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="choose another folder"):
+    with pytest.raises(EnvironmentProblem, match="write somewhere else"):
         module2onnx(Pool(), INPUTS, OUTPUTS, tmp_path / "absent" / "pool.onnx")
 
 
@@ -113,5 +113,5 @@ def test_no_room_is_said(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.count("no room for pool.onnx") == 2
+    assert done.stdout.count("pool.onnx: ") == done.stdout.count("free some space") == 2
     assert done.stderr == ""  # nor does the exporter chat
