@@ -62,7 +62,7 @@ def _machine() -> list[Finding]:
             "Python",
             platform.python_version(),
             "ok" if supported else "hint",
-            "" if supported else "pam-edge is tested on Python 3.10 to 3.13",
+            "" if supported else "pam-edge is made for Python 3.10 to 3.13",
         ),
         Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Finding("cores", str(host.cores())),

@@ -95,7 +95,7 @@ class GatedMLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One Qwen2 layer; it can be loaded and run alone, so that a large model streams through."""
+    """One Qwen2 layer; it holds nothing of its neighbours and can be run alone."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
