@@ -144,7 +144,7 @@ def run(
     from pam_edge.pam import load
     from pam_edge.preprocess import load_image
     from pam_edge.prompts import task_name
-    from pam_edge.report import numbers, report
+    from pam_edge.report import added, numbers, report
     from pam_edge.tables import caveats, region_line
 
     tasks, sampling = read_tasks(task, ask), Sampling(temperature, top_p, seed)
@@ -173,7 +173,7 @@ def run(
 
         save_picture(draw(picture, [shown(region, description.answers)]), out)
         note(f"picture: {out}")
-    note(numbers({**region.timing_ms, **description.timing_ms}, description.speed))
+    note(numbers(added(region.timing_ms, description.timing_ms), description.speed))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pam_edge.config import LanguageConfig
 from pam_edge.errors import UsageError, WontFitError
 from pam_edge.generate import Sampling, Token, generate
 from pam_edge.prompts import Lang, Task, Texts, task_name
@@ -29,7 +30,7 @@ class Prefix:
 
     decoder: Decoder
     computed: int  # positions prefilled for this call; 0 where it came from the cache
-    timing_ms: dict[str, float]  # perceiver, prefill
+    timing_ms: dict[str, float]  # load (opening graphs), perceiver, prefill
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ class Limits:
     stop_ids: frozenset[int]
     max_length: int  # positions the decoder's cache may hold
     step_bytes: int  # bytes of weights one decode step reads
+
+
+def step_bytes(language: LanguageConfig) -> int:
+    """Bytes of weights that one decode step reads in ONNX Runtime: those of the layers, the last norm and the
+    head, 4 bytes each.
+
+    That holds for fp32 and fp16 alike: the latter is storage only, the engine widens it once, at load. The
+    embedding table is not in it (a step reads one row), but for the head where that is the same table.
+    """
+    n, queries, keys = language, language.heads * language.head_dim, language.kv_heads * language.head_dim
+    attention = n.hidden_size * (2 * queries + 2 * keys) + queries + 2 * keys  # q, k, v with bias; o
+    layer = attention + 3 * n.hidden_size * n.mlp + 2 * n.hidden_size  # gate, up, down; two norms
+    return 4 * (n.layers * layer + n.hidden_size + n.vocab_size * n.hidden_size)
 
 
 @dataclass
@@ -52,8 +66,8 @@ class Description(Iterator[Piece]):
     """A stream of pieces of text. Nothing is computed before the first is asked for; `close` stops early.
 
     `answers` holds what is finished so far, in the order of the tasks; `timing_ms` and `speed` are complete
-    at the end: perceiver, prefill, first_token, decode; prefill_tokens_per_s, decode_tokens_per_s,
-    decode_gb_per_s.
+    at the end: load (opening graphs; in no other time), perceiver, prefill, first_token, decode;
+    prefill_tokens_per_s, decode_tokens_per_s, decode_gb_per_s.
     """
 
     def __init__(
@@ -105,7 +119,7 @@ class Description(Iterator[Piece]):
         """Milliseconds spent, without the time the caller held a piece."""
         own = {name: seconds * 1e3 for name, seconds in self._seconds.items()}
         own["prefill"] += self._prefix_ms.get("prefill", 0.0)
-        return {"perceiver": self._prefix_ms.get("perceiver", 0.0), **own}
+        return {**{name: self._prefix_ms.get(name, 0.0) for name in ("load", "perceiver")}, **own}
 
     @property
     def speed(self) -> dict[str, float]:
@@ -127,6 +141,7 @@ class Description(Iterator[Piece]):
         start = time.perf_counter()
         prefix = self._open_prefix()
         self._prefix_ms, self._prefilled = prefix.timing_ms, prefix.computed
+        start += prefix.timing_ms["load"] / 1e3
         for first in range(0, len(self._rows), BATCH):
             yield from self._batch(
                 prefix.decoder, self._rows[first : first + BATCH], start=start if first == 0 else None

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from pam_edge.bundle import Bundle
 from pam_edge.cache import Lru
-from pam_edge.describe import Description, Limits, Prefix
+from pam_edge.describe import Description, Limits, Prefix, step_bytes
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
 from pam_edge.masks import binarize, bounds
@@ -42,6 +42,7 @@ from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
 Array = npt.NDArray[Any]
 
 IMAGES = 8  # encoded pictures kept: 16 MB each at PAM's size
+MAX_TOKENIZER_BYTES = 64 << 20  # PAM's has 11 MB
 PREFIXES = 4  # prefilled regions kept: about 60 MB each for PAM-1.5B in float32
 
 # What the run side feeds and reads; a bundle without them is not one of ours.
@@ -55,6 +56,7 @@ _BORDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("masks", "iou", "object_score", "region_embed", "mask_tokens"),
     ),
     "perceiver": (("region_embed", "mask_tokens"), ("region_tokens",)),
+    "decoder": (("embeds",), ("logits",)),
 }
 
 
@@ -101,11 +103,14 @@ class Pam:
         axis = bundle.graph("mask_decoder").input("point_coords").axes[1]
         self._slots = axis if isinstance(axis, int) else None
         self._image_size = manifest.variant.vision.image_size
+        if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES:
+            limit = MAX_TOKENIZER_BYTES >> 20
+            raise IntegrityError(f"{manifest.tokenizer.path} is over {limit} MiB; refusing to read it")
         self._texts = Texts(bundle.path(manifest.tokenizer).read_bytes(), manifest.prompts)
         self._limits = Limits(
             stop_ids=frozenset(manifest.stop_ids),
             max_length=manifest.variant.language.max_length,
-            step_bytes=sum(ref.bytes for ref in bundle.graph("decoder").files),
+            step_bytes=step_bytes(manifest.variant.language),
         )
         self._engine = engine
         self._sessions: dict[str, Session] = {}
@@ -143,9 +148,10 @@ class Pam:
         picture = load_image(image)
         square = resized(picture, self._image_size)
         key = hashlib.blake2b(square.tobytes(), digest_size=16).hexdigest()
-        timing = {"preprocess": _ms(clock), "encode": 0.0}
+        timing = {"preprocess": _ms(clock), "load": 0.0, "encode": 0.0}
 
         def encode() -> dict[str, Array]:
+            timing["load"] = self._open("image_encoder")
             clock = time.perf_counter()
             features = self._run("image_encoder", {"image": normalized(square)})
             timing["encode"] = _ms(clock)
@@ -162,12 +168,14 @@ class Pam:
 
         Raises UsageError where the prompt does not fit the picture, or `refine` the picture or the prompt.
         """
-        clock = time.perf_counter()
         if refine is not None:
             if (refine.picture, refine.size) != (seen.key, seen.size):
                 raise UsageError("the region to refine is of another picture: segment this one first")
-            if prompt.mask is not None and not _same_mask(prompt.mask, refine.prompt.mask):
+            own = refine.prompt.mask
+            if prompt.mask is not None and (own is None or not np.array_equal(prompt.mask, own)):
                 raise UsageError("give a mask or an earlier region to refine, not both")
+        load_ms = self._open("mask_decoder")
+        clock = time.perf_counter()
         feeds = encode_prompt(
             prompt,
             size=seen.size,
@@ -192,7 +200,7 @@ class Pam:
             picture=seen.key,
             region_embed=out["region_embed"],
             mask_tokens=out["mask_tokens"],
-            timing_ms={**seen.timing_ms, "mask": _ms(clock)},
+            timing_ms={**seen.timing_ms, "load": seen.timing_ms["load"] + load_ms, "mask": _ms(clock)},
         )
 
     def describe(
@@ -245,16 +253,19 @@ class Pam:
         return tokens
 
     def _prefix(self, region: Region) -> Prefix:
-        timing: dict[str, float] = {"perceiver": 0.0, "prefill": 0.0}
+        timing: dict[str, float] = {"load": 0.0, "perceiver": 0.0, "prefill": 0.0}
         computed = 0
 
         def prefill() -> Decoder:
             nonlocal computed
+            timing["load"] = self._open("perceiver")
             clock = time.perf_counter()
             tokens = self.region_tokens(region)
             timing["perceiver"] = _ms(clock)
+            clock = time.perf_counter()
             if self._decoder is None:
                 self._decoder = self._engine.decoder()
+                timing["load"] += _ms(clock)
             clock = time.perf_counter()
             decoder = self._decoder.branch(1)
             embeds = np.concatenate([decoder.embed(self._texts.ids_before), tokens])
@@ -265,19 +276,22 @@ class Pam:
 
         return Prefix(self._prefixes.get(region.key, prefill), computed, timing)
 
+    def _open(self, graph: str) -> float:
+        """Open a graph where it is not open yet; the milliseconds it took."""
+        if graph in self._sessions:
+            return 0.0
+        clock = time.perf_counter()
+        self._sessions[graph] = self._engine.session(graph)
+        return _ms(clock)
+
     def _run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph with feeds in the types its bundle names; outputs come back as float32."""
-        if graph not in self._sessions:
-            self._sessions[graph] = self._engine.session(graph)
+        self._open(graph)
         specs = self.bundle.graph(graph).inputs
         typed = {spec.name: np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype) for spec in specs}
         return {
             name: np.asarray(value, np.float32) for name, value in self._sessions[graph].run(typed).items()
         }
-
-
-def _same_mask(mask: Array, other: Array | None) -> bool:
-    return other is not None and (mask is other or np.array_equal(mask, other))
 
 
 def _ms(since: float) -> float:

@@ -25,7 +25,7 @@ class Seen:
     size: tuple[int, int]  # (h, w) of the upright picture
     key: str  # of the content: equal pictures have equal keys
     features: dict[str, npt.NDArray[Any]]  # image_embed, high_res_0, high_res_1 as in the graph contract
-    timing_ms: dict[str, float]  # preprocess; encode (0 where it came from the cache)
+    timing_ms: dict[str, float]  # preprocess; load (opening graphs); encode (0 where it came from the cache)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Region:
     picture: str  # the key of the picture seen
     region_embed: Floats  # [1, C, E, E]
     mask_tokens: Floats  # [1, 2, C]
-    timing_ms: dict[str, float]  # preprocess, encode, mask
+    timing_ms: dict[str, float]  # preprocess, load, encode, mask
 
     @property
     def size(self) -> tuple[int, int]:

@@ -41,9 +41,14 @@ def report(
             }
             for answer in answers
         ],
-        "timing_ms": {name: round(ms, 3) for name, ms in {**region.timing_ms, **timing_ms}.items()},
+        "timing_ms": {name: round(ms, 3) for name, ms in added(region.timing_ms, timing_ms).items()},
         "cache": dict(cache),
     }
+
+
+def added(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """Two steps' times as one's: what both have (`load`) is summed."""
+    return {**first, **{name: first.get(name, 0.0) + ms for name, ms in second.items()}}
 
 
 def peak_mb() -> float | None:
@@ -57,10 +62,12 @@ def peak_mb() -> float | None:
 
 
 def numbers(timing_ms: Mapping[str, float], speed: Mapping[str, float]) -> str:
-    """Times and speeds on one line for people; a step that came from the cache says so."""
+    """Times and speeds on one line for people; a step that came from the cache says so, and opening graphs
+    is told where it happened.
+    """
     parts = []
-    for name in ("preprocess", "encode", "mask", "perceiver", "prefill", "first_token", "decode"):
-        if name in timing_ms:
+    for name in ("load", "preprocess", "encode", "mask", "perceiver", "prefill", "first_token", "decode"):
+        if name in timing_ms and not (name == "load" and timing_ms[name] == 0):
             cached = name in ("encode", "perceiver") and timing_ms[name] == 0
             parts.append(f"{name.replace('_', ' ')} " + ("cached" if cached else f"{timing_ms[name]:.0f} ms"))
             if name in ("prefill", "decode") and f"{name}_tokens_per_s" in speed:

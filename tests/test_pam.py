@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 
 from pam_edge import rle
 from pam_edge.bundle import Bundle
+from pam_edge.config import NANO
+from pam_edge.describe import step_bytes
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.generate import Sampling
 from pam_edge.pam import Engine, Pam
@@ -99,7 +102,7 @@ def test_a_click_costs_one_mask_decoder_and_no_text(tmp_path: Path) -> None:
     assert region.mask[y0:y1, x0:x1].sum() == region.mask.sum() > 0
     assert (region.score, region.object_score) == (0.75, 3.5)
     assert region.low_res.shape == (4 * E, 4 * E)
-    assert set(region.timing_ms) == {"preprocess", "encode", "mask"}
+    assert set(region.timing_ms) == {"preprocess", "load", "encode", "mask"}
     feeds = log.feeds[-1]
     assert feeds["no_memory"].tolist() == [1] and feeds["image_embed"].shape == (1, C, E, E)
     assert feeds["point_coords"].tolist() == [[[40 / 80 * S, 30 / 60 * S]]]
@@ -367,12 +370,52 @@ def test_times_and_speeds_are_measured(tmp_path: Path) -> None:
     assert speed["decode_tokens"] == sum(log.steps) == 24
     seconds = timing["decode"] / 1e3
     assert speed["decode_tokens_per_s"] == pytest.approx(24 / seconds)
-    assert speed["decode_gb_per_s"] == pytest.approx(
-        12 * 1000 / 1e9 / seconds
-    )  # the decoder's file has 1000 bytes
+    read = 12 * step_bytes(pam.bundle.manifest.variant.language)
+    assert speed["decode_gb_per_s"] == pytest.approx(read / 1e9 / seconds)
     line = numbers({**region.timing_ms, **timing}, speed)
     assert "encode" in line and "GB/s" in line and "tok/s" in line and "peak" in line
     assert peak_mb() > 10
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_step_reads_every_weight_but_the_embeddings(tied: bool) -> None:
+    torch = pytest.importorskip("torch")
+    from pam_edge.export.model.language import Language
+
+    config = msgspec.structs.replace(NANO.language, tied=tied)
+    with torch.device("meta"):
+        weights = dict(Language(config).named_parameters())
+    if not tied:
+        del weights["embed_tokens.weight"]  # where it is tied, it is the head
+    assert step_bytes(config) == 4 * sum(w.numel() for w in weights.values())
+
+
+def test_opening_graphs_is_in_no_other_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    for module in ("pam", "describe"):
+        monkeypatch.setattr(f"pam_edge.{module}.time", clock)
+    pam, _ = fake_pam(tmp_path)
+    engine = pam._engine
+
+    def slowly(seconds: float, opened: object) -> object:
+        now[0] += seconds
+        return opened
+
+    pam._engine = Engine(lambda graph: slowly(1, engine.session(graph)), lambda: slowly(5, engine.decoder()))
+    region = pam.segment(pam.look(PHOTO), CLICK)
+    assert region.timing_ms == {"preprocess": 0, "load": 2000, "encode": 0, "mask": 0}
+    stream = pam.describe(region, ["recognize"])
+    drain(stream)
+    assert stream.timing_ms == {"load": 6000, "perceiver": 0, "first_token": 0, "prefill": 0, "decode": 0}
+    made = report(region, stream.answers, timing_ms=stream.timing_ms, cache=pam.cache)
+    assert made["timing_ms"]["load"] == 8000
+    assert "load 2000 ms" in numbers(region.timing_ms, {})
+    again = pam.segment(pam.look(OTHER), CLICK)
+    stream = pam.describe(again, ["recognize"])
+    drain(stream)
+    assert again.timing_ms["load"] == stream.timing_ms["load"] == 0
+    assert "load" not in numbers(again.timing_ms, {})
 
 
 def test_time_a_caller_takes_is_not_the_decoders(tmp_path: Path) -> None:
@@ -409,7 +452,7 @@ def test_report_is_the_promised_json(tmp_path: Path) -> None:
         "token_ids": spelled("对该目标"),
         "finish_reason": "stop",
     }
-    assert {"preprocess", "encode", "mask", "perceiver", "prefill", "first_token", "decode"} == set(
+    assert {"preprocess", "load", "encode", "mask", "perceiver", "prefill", "first_token", "decode"} == set(
         made["timing_ms"]
     )
     assert made["cache"]["region_tokens_computed"] == 1
@@ -431,6 +474,15 @@ def test_a_bundle_without_what_pam_needs_is_refused_at_once(tmp_path: Path) -> N
         with pytest.raises((IntegrityError, UsageError), match=name):
             Pam(Bundle(tmp_path, msgspec.structs.replace(manifest, graphs=graphs)), engine)
     Pam(bundle, engine)  # and opening a good one opens no graph
+
+
+def test_a_tokenizer_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    bundle = fake_bundle(tmp_path)
+    engine = Engine(session=lambda graph: pytest.fail("opened"), decoder=lambda: pytest.fail("opened"))
+    huge = msgspec.structs.replace(bundle.manifest.tokenizer, bytes=(64 << 20) + 1)
+    manifest = msgspec.structs.replace(bundle.manifest, tokenizer=huge)
+    with pytest.raises(IntegrityError, match="over 64 MiB"):
+        Pam(Bundle(tmp_path, manifest), engine)
 
 
 def test_load_says_what_is_missing(tmp_path: Path) -> None:
