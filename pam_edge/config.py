@@ -201,7 +201,7 @@ def language_from_hf(config: Mapping[str, Any], *, vocab_size: int) -> LanguageC
 
 
 def vision_from_sam2(config: Mapping[str, Any]) -> VisionConfig:
-    """Read a SAM 2 configuration (the `model` section of its YAML, as JSON, like pam_edge/nano/sam2.1_nano.json).
+    """Read a SAM 2 configuration: the `model` section of its YAML, as JSON (pam_edge/nano/sam2.1_nano.json).
 
     nano's narrower heads ride along as extra top-level keys (`decoder_mlp`, `iou_head_hidden`).
     Raises IntegrityError naming the missing field.

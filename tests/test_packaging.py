@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +21,11 @@ SUBPACKAGES = ("benchmarks", "export", "quantize", "runtimes")
 
 def settings() -> dict[str, object]:
     return dict(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"])
+
+
+def contracts() -> dict[str, dict[str, list[str]]]:
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    return {contract["name"]: contract for contract in found}
 
 
 def folders() -> set[str]:
@@ -58,3 +66,44 @@ def test_the_folders_are_what_is_imported() -> None:
 def test_nothing_on_the_package_is_called_export() -> None:
     source = (ROOT / "pam_edge" / "__init__.py").read_text()
     assert "def export" not in source
+
+
+def layers() -> list[set[str]]:
+    return [set(row.split(" | ")) for row in contracts()["downwards only"]["layers"]]
+
+
+def test_every_module_has_its_layer() -> None:
+    modules = {
+        f"pam_edge.{path.stem}" for path in (ROOT / "pam_edge").glob("*.py") if path.stem != "__init__"
+    }
+    assert set().union(*layers()) == modules | {f"pam_edge.{top}" for top in SUBPACKAGES}
+
+
+def test_the_whole_run_side_is_held_off_targets() -> None:
+    """All that lies below them: export and the command line lie above."""
+    (row,) = (n for n, row in enumerate(layers()) if "pam_edge.targets" in row)
+    named = contracts()["the run side never imports targets"]["source_modules"]
+    assert sorted(named) == sorted(set().union(*layers()[row + 1 :]))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_demo_s_bundle_is_made_again_when_nano_changed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    times = {"pyproject.toml": 1, ".venv/.demo": 2, "pam_edge/nano/model.safetensors": 3}
+
+    def told(**bundle: int) -> str:
+        made = {f"out/demo/nano/{name}.json": time for name, time in bundle.items()}
+        for name, time in {**times, **made}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (time, time))
+        command = ["make", "--dry-run", "demo", "VENV=.venv"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert "export --target cpu" in told()
+    assert "export" not in told(bundle=4)
+    times[".venv/.demo"] = 5  # an installation alone changes no weights
+    assert "export" not in told(bundle=4)
+    times["pam_edge/nano/model.safetensors"] = 6
+    assert "--force -o out/demo/nano" in told(bundle=4)
