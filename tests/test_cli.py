@@ -270,6 +270,14 @@ def test_doctor_reports_and_fails_only_where_the_runtime_cannot_work(monkeypatch
     assert pam_edge("doctor").code == 3
 
 
+def test_doctor_claims_no_test_on_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pam_edge import doctor
+
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 0))
+    (finding,) = (f for f in doctor.examine() if f.what == "Python")
+    assert (finding.state, finding.advice) == ("hint", "pam-edge is made for Python 3.10 to 3.13")
+
+
 def test_doctor_tells_a_missing_engine() -> None:
     result = finish(start("doctor", program="import sys; sys.modules['onnxruntime'] = None; " + PROGRAM))
     assert result.code == 3
