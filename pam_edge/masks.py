@@ -15,23 +15,32 @@ Bools = npt.NDArray[np.bool_]
 _BLOCK = 256  # rows of the picture at a time
 
 
-def upsample(logits: Floats, size: tuple[int, int]) -> Floats:
-    """[h0, w0] to `size` (h, w), bilinear: what torch's `interpolate(mode="bilinear", align_corners=False)`
-    gives.
-    """
-    rows, columns = _linear(logits.shape[0], size[0]), _linear(logits.shape[1], size[1])
-    result: Floats = np.matmul(np.matmul(rows, logits), columns.T)
-    return result
-
-
 def binarize(logits: Floats, size: tuple[int, int]) -> Bools:
-    """`upsample(logits, size) > 0` without ever holding the picture-size logits."""
-    tall = _linear(logits.shape[0], size[0]) @ logits
-    columns = np.ascontiguousarray(_linear(logits.shape[1], size[1]).T)
-    mask = np.empty(size, np.bool_)
-    for start in range(0, size[0], _BLOCK):
-        np.greater(tall[start : start + _BLOCK] @ columns, 0, out=mask[start : start + _BLOCK])
+    """Where [h0, w0] logits are above 0 on a grid of `size` (h, w), resampled as torch's
+    `interpolate(mode="bilinear", align_corners=False)` does, without ever holding the logits at that size.
+    """
+    mask = np.zeros(size, np.bool_)
+    around = bounds(logits > 0)
+    if around is None:
+        return mask
+    left, top, right, bottom = around
+    # A mean of values that are not positive is not positive: only what a positive one reaches is computed.
+    rows, y0, y1, down = _reached(_linear(logits.shape[0], size[0]), top, bottom)
+    columns, x0, x1, across = _reached(_linear(logits.shape[1], size[1]), left, right)
+    tall, wide = rows @ logits[down, across], np.ascontiguousarray(columns.T)
+    for start in range(0, y1 - y0, _BLOCK):
+        part = tall[start : start + _BLOCK] @ wide
+        np.greater(part, 0, out=mask[y0 + start : y0 + start + len(part), x0:x1])
     return mask
+
+
+def _reached(weights: Floats, first: int, end: int) -> tuple[Floats, int, int, slice]:
+    """What cells first..end reach of [new, old] weights: that part, its rows from and to, its columns."""
+    hit = np.flatnonzero(weights[:, first:end].any(axis=1))
+    if not hit.size:  # shrunk so far that no new cell looks there
+        return weights[:0, :0], 0, 0, slice(0, 0)
+    place = slice(max(first - 1, 0), end + 1)
+    return weights[hit[0] : hit[-1] + 1, place], int(hit[0]), int(hit[-1]) + 1, place
 
 
 def area_resample(mask: Bools, size: tuple[int, int]) -> Floats:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pam_edge import preprocess
 from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
-from pam_edge.masks import area_resample, binarize, bounds, upsample
+from pam_edge.masks import _linear, area_resample, binarize, bounds
 from pam_edge.preprocess import Prompt, encode_prompt, load_image, load_mask, pixels
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -363,6 +363,11 @@ def test_a_mask_that_is_transparent_around_the_thing() -> None:
 # --- masks ----------------------------------------------------------------------------------------
 
 
+def upsample(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """All of what `binarize` looks at the sign of."""
+    return _linear(logits.shape[0], size[0]) @ logits @ _linear(logits.shape[1], size[1]).T
+
+
 @pytest.mark.parametrize("size", [(240, 320), (16, 16), (7, 300), (1, 1), (64, 64), (1000, 33)])
 def test_upsample_is_torchs_bilinear(size: tuple[int, int]) -> None:
     torch = pytest.importorskip("torch")
@@ -391,6 +396,22 @@ def test_binarize_is_upsample_above_zero_in_blocks() -> None:
     assert mask.dtype == np.bool_ and mask.shape == (700, 500)
     assert (mask != (whole > 0))[np.abs(whole) > 1e-5].sum() == 0
     assert mask.any() and not mask.all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    shift=st.floats(-3, 1),
+    seed=st.integers(0, 99),
+)
+def test_binarize_misses_nothing_outside_the_box_it_looks_at(
+    shape: tuple[int, int], size: tuple[int, int], shift: float, seed: int
+) -> None:
+    logits = (np.random.default_rng(seed).standard_normal(shape) + shift).astype(np.float32)
+    whole = upsample(logits, size)
+    clear = np.abs(whole) > 1e-5
+    assert np.array_equal(binarize(logits, size)[clear], (whole > 0)[clear])
 
 
 @settings(max_examples=60, deadline=None)
