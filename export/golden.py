@@ -24,7 +24,7 @@ from pam_edge.prompts import Lang, Texts
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
-SAMPLES = 4096  # values kept of a tensor, at most
+SAMPLES = 1024  # values kept of a tensor, at most
 SHOWN = 16  # region tokens in the decoder's prompt: enough to tell positions apart, small to store
 STEPS = 8  # greedy tokens after that prompt
 TOP = 8  # best tokens kept of each step

@@ -122,7 +122,7 @@ _NANO = Licence("nano", "Apache-2.0", True, _OWN)
 NANO = Variant(
     name="nano",
     language=LanguageConfig(
-        vocab_size=2048, hidden_size=192, layers=4, heads=6, kv_heads=2, mlp=448, head_dim=32, max_length=2048
+        vocab_size=2048, hidden_size=192, layers=4, heads=6, kv_heads=2, mlp=448, head_dim=32, max_length=1024
     ),
     vision=VisionConfig(
         image_size=256,
