@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pam_edge.channels import mask_to_rgb, to_rgb
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
 from pam_edge.masks import area_resample
 
@@ -34,19 +35,13 @@ MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB as RGB: more than any phone's cam
 MAX_SIDE = 1 << 15
 MAX_FILE_BYTES = 256 << 20
 # The plain picture formats. Never all that PIL knows: its EPS reader starts a Postscript interpreter.
-_COMMON = (
-    "JPEG",
-    "PNG",
-    "GIF",
-    "BMP",
-    "PPM",
-)  # PIL has these at hand; the others take it a tenth of a second
+# PIL has the common ones at hand; the others take it a tenth of a second.
+_COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 FORMATS = (*_COMMON, "WEBP", "TIFF", "AVIF", "JPEG2000")
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
-_LEVELS = (
-    (np.arange(256) / 255.0).astype(np.float32)[:, None] - _MEAN
-) / _STD  # [256, 3]: a byte to its input value
+# [256, 3]: a byte to its input value
+_LEVELS = ((np.arange(256) / 255.0).astype(np.float32)[:, None] - _MEAN) / _STD
 
 
 def load_image(source: ImageSource) -> Image.Image:
@@ -57,21 +52,21 @@ def load_image(source: ImageSource) -> Image.Image:
     EnvironmentProblem where it may not be read, IntegrityError where it is damaged, no picture, or over
     `MAX_PIXELS`, `MAX_SIDE` or `MAX_FILE_BYTES`.
     """
-    return _load(source, _to_rgb)
+    return _load(source, to_rgb)
 
 
-def _load(source: ImageSource, to_rgb: ToRgb) -> Image.Image:
+def _load(source: ImageSource, convert: ToRgb) -> Image.Image:
     if isinstance(source, np.ndarray):
-        return _from_array(source, to_rgb)
+        return _from_array(source, convert)
     if isinstance(source, Image.Image):
-        return _upright(source, "the image given", to_rgb)
+        return _upright(source, "the image given", convert)
     name = "the bytes given" if isinstance(source, bytes) else str(source)
     raw = source if isinstance(source, bytes) else _read(Path(source))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our own limit follows) and odd metadata
             with _open(raw) as image:
-                return _upright(image, name, to_rgb)
+                return _upright(image, name, convert)
     except PamEdgeError:
         raise
     except UnidentifiedImageError as e:
@@ -83,9 +78,7 @@ def _load(source: ImageSource, to_rgb: ToRgb) -> Image.Image:
 
 
 def pixels(picture: Image.Image, image_size: int) -> Floats:
-    """An upright RGB picture as the image encoder's input [1, 3, S, S] (SAM 2's own resize and
-    normalization).
-    """
+    """An upright RGB picture as the image encoder's input [1, 3, S, S], made as SAM 2 makes it."""
     return normalized(resized(picture, image_size))
 
 
@@ -96,8 +89,7 @@ def resized(picture: Image.Image, image_size: int) -> npt.NDArray[np.uint8]:
 
 def normalized(square: npt.NDArray[np.uint8]) -> Floats:
     """Bytes [S, S, 3] to [1, 3, S, S]: (x / 255 - mean) / std."""
-    channels = [_LEVELS[:, c][square[:, :, c]] for c in range(3)]
-    return np.stack(channels)[None]
+    return np.stack([_LEVELS[:, c][square[:, :, c]] for c in range(3)])[None]
 
 
 def load_mask(source: ImageSource) -> npt.NDArray[np.bool_]:
@@ -106,7 +98,7 @@ def load_mask(source: ImageSource) -> npt.NDArray[np.bool_]:
     Where the picture is transparent in parts (a cut-out thing), the mask is what is opaque and not black.
     Raises like `load_image`.
     """
-    grey = np.asarray(_load(source, _mask_to_rgb).convert("L"))
+    grey = np.asarray(_load(source, mask_to_rgb).convert("L"))
     mask: npt.NDArray[np.bool_] = grey > grey.max() / 2
     return mask
 
@@ -150,8 +142,7 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], *, slots: int | None) ->
     for what, edge, places in (("box corner", 0, corners), ("click", 1, [p[:2] for p in prompt.points])):
         for x, y in places:
             # A corner may lie on the far edge, a click has to hit a pixel.
-            on_edge = edge and (x == width or y == height)
-            if not (0 <= x <= width and 0 <= y <= height) or on_edge:
+            if not (0 <= x <= width and 0 <= y <= height) or (edge and (x == width or y == height)):
                 raise UsageError(
                     f"{what} {x:g},{y:g} is outside the picture of {width}x{height} pixels "
                     f"(x from 0 to {width - edge}, y from 0 to {height - edge})"
@@ -212,19 +203,17 @@ def encode_prompt(
 def _read(path: Path) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{path} is a device or a pipe: give the path of an image file")
         if status.st_size > MAX_FILE_BYTES:
             raise IntegrityError(f"{path} is over {MAX_FILE_BYTES >> 20} MiB; refusing to read it")
-        return path.read_bytes()
-    except PamEdgeError:
-        raise
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
         raise UsageError(f"no picture at {path}: give the path of an image file") from e
     except PermissionError as e:
         raise EnvironmentProblem(f"may not read {path}: check its permissions") from e
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise UsageError(f"cannot read {str(path)!r}: {e}") from e
+    raise UsageError(f"{path} is a device or a pipe: give the path of an image file")
 
 
 def _open(raw: bytes) -> Image.Image:
@@ -235,7 +224,7 @@ def _open(raw: bytes) -> Image.Image:
         return Image.open(io.BytesIO(raw), formats=[f for f in FORMATS if f in Image.OPEN])
 
 
-def _upright(image: Image.Image, name: str, to_rgb: ToRgb) -> Image.Image:
+def _upright(image: Image.Image, name: str, convert: ToRgb) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1:
         raise UsageError(f"{name} has no pixels ({width}x{height})")
@@ -243,7 +232,7 @@ def _upright(image: Image.Image, name: str, to_rgb: ToRgb) -> Image.Image:
         raise IntegrityError(f"{name}: {_too_large(f'{width}x{height} pixels')}")
     try:
         image.seek(0)
-        return to_rgb(ImageOps.exif_transpose(image))
+        return convert(ImageOps.exif_transpose(image))
     except PamEdgeError:
         raise
     except Exception as e:
@@ -251,49 +240,18 @@ def _upright(image: Image.Image, name: str, to_rgb: ToRgb) -> Image.Image:
 
 
 def _damaged(name: str, error: Exception) -> IntegrityError:
-    """PIL's readers raise nearly anything on damaged input (OSError, SyntaxError, struct.error...): it all
-    means this.
-    """
+    """What all that PIL's readers raise on damaged input means (OSError, SyntaxError, struct.error...)."""
     return IntegrityError(f"{name} is damaged or cut short ({error}); get the file again")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise UsageError(
-                f"pictures of mode {image.mode} have no known range: convert to 8 or 16 bits a channel"
-            )
-        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
-    if _has_alpha(image):
-        layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def _mask_to_rgb(image: Image.Image) -> Image.Image:
-    if not _has_alpha(image):
-        return _to_rgb(image)
-    layer = np.asarray(image.convert("RGBA"))
-    alpha, colours = layer[:, :, 3], layer[:, :, :3]
-    if alpha.min() < alpha.max():
-        return Image.fromarray(((alpha > 127) & colours.any(axis=2)).astype(np.uint8) * 255).convert("RGB")
-    return Image.fromarray(colours * np.uint8(alpha.max() > 0))  # evenly transparent: as on black
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-
-
-def _from_array(array: Array, to_rgb: ToRgb) -> Image.Image:
+def _from_array(array: Array, convert: ToRgb) -> Image.Image:
     shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
         raise UsageError(
             f"an array of shape {array.shape} and type {array.dtype} is no picture: "
             "give uint8 of shape [h, w], [h, w, 3] or [h, w, 4], channels in RGB order"
         )
-    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given", to_rgb)
+    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given", convert)
 
 
 def _too_large(what: str) -> str:
