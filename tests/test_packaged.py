@@ -1,0 +1,64 @@
+"""nano as it ships: small enough, true to its own weights, and answering without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pam_edge
+from pam_edge import packaged
+from pam_edge.bundle import Bundle
+from pam_edge.export.build import build, plan
+from pam_edge.verify import verify
+
+MB = 1 << 20
+
+
+def test_it_is_small() -> None:
+    weights = [path for path in packaged.WEIGHTS.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in weights) <= 12 * MB
+    assert Bundle.open(packaged.BUNDLE).total_bytes <= 8 * MB
+
+
+def test_its_bundle_holds_its_numbers_here() -> None:
+    checked = verify(Bundle.open(packaged.BUNDLE))
+    assert checked.ok, [check for check in checked.checks if not check.ok]
+
+
+def test_its_bundle_is_what_export_makes_of_its_weights(tmp_path: Path) -> None:
+    made = build(plan("nano", target="cpu", scheme="fp16"), tmp_path / "made")
+    shipped = Bundle.open(packaged.BUNDLE)
+    assert made.manifest.weights == shipped.manifest.weights
+    for graph in ("image_encoder", "mask_decoder", "perceiver", "decoder"):
+        assert made.graph(graph) == shipped.graph(graph), f"{graph}: export pam_edge/nano/cpu again"
+
+
+def test_its_name_alone_answers_without_torch(tmp_path: Path) -> None:
+    program = """
+import sys
+import pam_edge
+from pam_edge.benchmarks import world
+from pam_edge.preprocess import Prompt
+
+scene = world.scene(138, split="heldout")
+thing = scene.objects[0]
+x, y = world.centre_click(thing.mask)
+pam = pam_edge.load("nano")
+region, answers = pam.ask(scene.image, Prompt(points=((x, y, 1),)), ["recognize", "brief"], max_tokens=32)
+overlap = (region.mask & thing.mask).sum() / (region.mask | thing.mask).sum()
+assert overlap > 0.5, overlap
+assert all(answer.text and answer.finish_reason == "stop" for answer in answers), answers
+assert "torch" not in sys.modules
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_its_name_alone_is_the_packaged_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pam_edge.load("nano").bundle.folder == packaged.BUNDLE
