@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pam_edge.benchmarks.world import LANGUAGES, TASKS
 from pam_edge.config import NANO
+from pam_edge.export.checkpoint import load_language, load_perceiver, open_checkpoint
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
@@ -133,6 +134,11 @@ def train(rank: int, size: int, given: argparse.Namespace) -> None:
         adam.load_state_dict(state["adam"])
         average.restore(state["average"])
         step, before = int(state["step"]), float(state["seconds"])
+    elif given.start is not None and given.start.suffix != ".pt":
+        shipped = open_checkpoint(str(given.start))
+        perceiver.load_state_dict(load_perceiver(shipped).state_dict())
+        language.load_state_dict(load_language(shipped).state_dict())
+        average = crew.Average(both, AVERAGE)
     elif given.start is not None:
         state = torch.load(given.start, weights_only=True)
         both.load_state_dict(state["average"]["values"])
@@ -182,7 +188,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peak", type=float, default=PEAK)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="begin with the averages of this checkpoint, or with a PAM folder such as `nano`",
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     crew.start_crew(given.processes, given.out, lambda rank, size: train(rank, size, given))

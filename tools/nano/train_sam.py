@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pam_edge.config import NANO
+from pam_edge.export.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew
@@ -155,6 +156,9 @@ def train(rank: int, size: int, given: argparse.Namespace) -> None:
         adam.load_state_dict(state["adam"])
         average.restore(state["average"])
         step, before = int(state["step"]), float(state["seconds"])
+    elif given.start is not None and given.start.suffix != ".pt":
+        tower.load_state_dict(load_vision(open_checkpoint(str(given.start))).state_dict())
+        average = crew.Average(tower, AVERAGE)
     elif given.start is not None:
         state = torch.load(given.start, weights_only=True)
         tower.load_state_dict(state["average"]["values"])
@@ -201,7 +205,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peak", type=float, default=PEAK)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="begin with the averages of this checkpoint, or with a PAM folder such as `nano`",
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     crew.start_crew(given.processes, given.out, lambda rank, size: train(rank, size, given))
