@@ -59,6 +59,17 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 120) -> Result:
     return Result(process.returncode, out, err)
 
 
+def refused(result: Result, code: int, *words: str) -> None:
+    """The command ended as it should: that code, a message with these words, no data, no traceback."""
+    assert result.code == code, result
+    assert result.clean, result
+    assert not result.out.strip(), "what fails gives no data"
+    message = result.err.strip().splitlines()[-1]
+    assert message.startswith("pam-edge: ") or code == 2, message
+    for word in words:
+        assert word in result.err, (word, result.err)
+
+
 @contextmanager
 def _argv(words: list[str]) -> Iterator[None]:
     before, sys.argv = sys.argv, words

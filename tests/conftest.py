@@ -71,3 +71,21 @@ def folder(golden_folder: GoldenFolder, tmp_path: Path) -> GoldenFolder:
     shutil.copytree(golden_folder.weights, weights)
     shutil.copy(golden_folder.sam2, sam2)
     return type(golden_folder)(weights, sam2, golden_folder.sam2_config)
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden scene as a picture file of 200 x 150 pixels."""
+    from PIL import Image
+
+    from pam_edge.export.golden import picture
+
+    path = tmp_path_factory.mktemp("photo") / "scene.png"
+    Image.fromarray(picture(200)[:150]).save(path)
+    return path
+
+
+@pytest.fixture
+def bundle(exported: Exported, tmp_path: Path) -> Path:
+    """A copy of `exported` to spoil."""
+    return exported.copy(tmp_path / "bundle")

@@ -79,3 +79,19 @@ def write_signed(folder: Path, document: dict[str, Any]) -> None:
     blank = json.dumps({**document, "sha256": ""})
     digest = hashlib.sha256(blank.encode()).hexdigest()
     (folder / MANIFEST).write_text(json.dumps({**document, "sha256": digest}))
+
+
+def replace(folder: Path, name: str, raw: bytes) -> None:
+    """Put other bytes in a file of a bundle and make bundle.json agree, as a bug or an attacker would."""
+    (folder / name).write_bytes(raw)
+    document = json.loads((folder / MANIFEST).read_text())
+
+    def walk(node: Any) -> None:
+        for value in node.values() if isinstance(node, dict) else node:
+            if isinstance(value, dict) and value.get("path") == name:
+                value |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+            if isinstance(value, (dict, list)):
+                walk(value)
+
+    walk(document)
+    write_signed(folder, document)

@@ -21,17 +21,9 @@ from small_bundle import small_bundle
 from pam_edge import cli, console, host
 from pam_edge.bundle import Bundle, Check, Verification, write_manifest
 from pam_edge.errors import UsageError
-from pam_edge.export.golden import picture
 from pam_edge.region import Answer, Piece
 
 VERBS = ("export", "run", "inspect", "verify", "targets", "doctor")
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "scene.png"
-    Image.fromarray(picture(200)[:150]).save(path)
-    return path
 
 
 def changed(folder: Path, **fields: Any) -> Path:
