@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import struct
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from bomb import png
 from command import pam_edge, refused
 from exported import Exported
 from hypothesis import HealthCheck, given, settings
@@ -18,21 +17,6 @@ from PIL import Image
 
 if TYPE_CHECKING:
     pass
-
-
-def png(width: int, height: int) -> bytes:
-    """A few bytes that claim to be a picture of that size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(99)))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import weakref
 from collections import Counter
 from itertools import pairwise
@@ -13,6 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from starved import starved
 from tiny_language import TINY, tiny_bundle, tiny_weights, weight_shapes
 
 from pam_edge.errors import EnvironmentProblem, IntegrityError
@@ -116,25 +115,12 @@ def test_missing_folder_is_said(tmp_path: Path) -> None:
 
 def test_no_room_is_said(tmp_path: Path) -> None:
     """A limit on file size stands for a full disk: the same OSError from the same call."""
-
-    resource = pytest.importorskip("resource")
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     program = (
         "import sys; from pathlib import Path; from tiny_language import *\n"
         "from pam_edge.errors import WontFitError\n"
         "try: language2onnx(TINY, tiny_weights(TINY).__getitem__, Path(sys.argv[1]))\n"
         "except WontFitError as e: print(e)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=Path(__file__).parent,
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = starved(program, tmp_path)
     assert "cannot write the decoder into" in done.stdout
     assert "free some space" in done.stdout

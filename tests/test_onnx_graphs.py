@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from starved import starved
 from torch import Tensor, nn
 
 from pam_edge.bundle import TensorSpec
@@ -93,11 +92,6 @@ def test_missing_folder_is_said(tmp_path: Path) -> None:
 
 def test_no_room_is_said(tmp_path: Path) -> None:
     """A limit on file size stands for a full disk: the same OSError from the same calls."""
-    resource = pytest.importorskip("resource")
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     program = (
         "import sys; from pathlib import Path; from test_onnx_graphs import *\n"
         "import pam_edge.export.onnx as exporter; from pam_edge.errors import WontFitError\n"
@@ -105,13 +99,6 @@ def test_no_room_is_said(tmp_path: Path) -> None:
         "    try: module2onnx(Pool(), INPUTS, OUTPUTS, Path(sys.argv[1]) / 'pool.onnx')\n"
         "    except WontFitError as e: print(e)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=Path(__file__).parent,
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = starved(program, tmp_path)
     assert done.stdout.count("pool.onnx: ") == done.stdout.count("free some space") == 2
     assert done.stderr == ""  # nor does the exporter chat

@@ -6,6 +6,7 @@ averaged copy of the weights, checkpoints written whole or not at all, the log, 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import multiprocessing
@@ -84,6 +85,23 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Whole or not at all."""
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
+
+
+def options(about: str | None, *, minutes: float, peak: float, seed: int) -> argparse.ArgumentParser:
+    """What both trainings are told, with their own defaults."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--scenes", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--peak", type=float, default=peak)
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="begin with the averages of this checkpoint, or with a PAM folder such as `nano`",
+    )
+    return parser
 
 
 def log_line(path: Path, row: dict[str, Any]) -> None:

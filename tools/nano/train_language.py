@@ -179,20 +179,9 @@ def train(rank: int, size: int, given: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train until the minutes are used up."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=Path, required=True)
+    parser = crew.options(__doc__, minutes=30, peak=PEAK, seed=SEED)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--peak", type=float, default=PEAK)
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help="begin with the averages of this checkpoint, or with a PAM folder such as `nano`",
-    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     crew.start_crew(given.processes, given.out, lambda rank, size: train(rank, size, given))
