@@ -1,4 +1,5 @@
 """The command line: one function a verb. Words in, words out; what a verb does is known elsewhere.
+Verbs that make bundles are in `cli_export.py`.
 
 Data goes to stdout, everything else to stderr. Heavy imports wait inside their verb: `--help` is quick.
 """
@@ -11,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from pam_edge import packaged
+from pam_edge import cli_export
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
+from pam_edge.options import BundleFolder, Json, NoCheck, Threads
 
 app = typer.Typer(
     name="pam-edge",
@@ -25,12 +27,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _Option = typer.Option
-BundleFolder = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A folder made by `pam-edge export`, or nano.")
-]
-Json = Annotated[bool, _Option("--json", help="Print JSON, for machines.")]
-Threads = Annotated[int, _Option(min=0, help="Threads of the engine; 0 lets it choose.")]
-NoCheck = Annotated[bool, _Option("--no-check", help="Do not compare the bundle's checksums first.")]
 
 
 def main() -> None:
@@ -56,56 +52,7 @@ def _options(
     """Perceive anything, on the device: point at a thing in a picture, get its mask and words for it."""
 
 
-@app.command()
-def export(
-    target: Annotated[str, _Option(help="The device to export for; see `pam-edge targets`.")],
-    weights: Annotated[
-        str, _Option(metavar="DIR|nano|random:VARIANT", help="A PAM folder, or seeded random weights.")
-    ] = packaged.NANO,
-    sam2: Annotated[
-        Path | None, _Option(metavar="FILE", help="SAM 2.1's own .pt, where the folder lacks it.")
-    ] = None,
-    sam2_config: Annotated[
-        Path | None, _Option(metavar="FILE", help="Its configuration as JSON; default: Hiera-L.")
-    ] = None,
-    scheme: Annotated[str | None, _Option(help="Number format; default: the target's first.")] = None,
-    seed: Annotated[int, _Option(min=0, help="Seed of random weights.")] = 0,
-    out: Annotated[
-        Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
-    ] = None,
-    dry_run: Annotated[bool, _Option("--dry-run", help="Only tell what it would take.")] = False,
-    force: Annotated[
-        bool, _Option("--force", help="Replace a bundle, or start a half-finished export over.")
-    ] = False,
-) -> None:
-    """Make a bundle from weights. Interrupted, it goes on where it stopped when called again."""
-    from pam_edge.console import Progress, note, show
-    from pam_edge.tables import verification_table
-    from pam_edge.targets import scheme_for, target_named
-    from pam_edge.verify import require_ok
-
-    scheme = scheme_for(target_named(target), scheme)  # before anything slow
-    try:
-        from pam_edge.export.build import GRAPHS, VERIFY, build, plan
-        from pam_edge.export.forecast import check_fits
-    except ModuleNotFoundError as e:
-        raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
-
-    settled = plan(weights, target=target, scheme=scheme, sam2=sam2, sam2_config=sam2_config, seed=seed)
-    folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
-    if settled.checkpoint.weights.kind == "random":
-        note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")
-    (show if dry_run else note)(settled.needs.text())
-    check_fits(settled.needs, folder)
-    if dry_run:
-        return
-    try:
-        bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
-    except KeyboardInterrupt:
-        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
-        raise
-    show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
-    require_ok(bundle.manifest.verification)
+app.command()(cli_export.export)
 
 
 @app.command()

@@ -1,0 +1,63 @@
+"""Verbs that make bundles: `export` from weights. Like cli.py, and called by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pam_edge import packaged
+from pam_edge.errors import EnvironmentProblem
+from pam_edge.options import Force
+
+_Option = typer.Option
+
+
+def export(
+    target: Annotated[str, _Option(help="The device to export for; see `pam-edge targets`.")],
+    weights: Annotated[
+        str, _Option(metavar="DIR|nano|random:VARIANT", help="A PAM folder, or seeded random weights.")
+    ] = packaged.NANO,
+    sam2: Annotated[
+        Path | None, _Option(metavar="FILE", help="SAM 2.1's own .pt, where the folder lacks it.")
+    ] = None,
+    sam2_config: Annotated[
+        Path | None, _Option(metavar="FILE", help="Its configuration as JSON; default: Hiera-L.")
+    ] = None,
+    scheme: Annotated[str | None, _Option(help="Number format; default: the target's first.")] = None,
+    seed: Annotated[int, _Option(min=0, help="Seed of random weights.")] = 0,
+    out: Annotated[
+        Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
+    ] = None,
+    dry_run: Annotated[bool, _Option("--dry-run", help="Only tell what it would take.")] = False,
+    force: Force = False,
+) -> None:
+    """Make a bundle from weights. Interrupted, it goes on where it stopped when called again."""
+    from pam_edge.console import Progress, note, show
+    from pam_edge.tables import verification_table
+    from pam_edge.targets import scheme_for, target_named
+    from pam_edge.verify import require_ok
+
+    scheme = scheme_for(target_named(target), scheme)  # before anything slow
+    try:
+        from pam_edge.export.build import GRAPHS, VERIFY, build, plan
+        from pam_edge.export.forecast import check_fits
+    except ModuleNotFoundError as e:
+        raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
+
+    settled = plan(weights, target=target, scheme=scheme, sam2=sam2, sam2_config=sam2_config, seed=seed)
+    folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
+    if settled.checkpoint.weights.kind == "random":
+        note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")
+    (show if dry_run else note)(settled.needs.text())
+    check_fits(settled.needs, folder)
+    if dry_run:
+        return
+    try:
+        bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
+    except KeyboardInterrupt:
+        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
+        raise
+    show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
+    require_ok(bundle.manifest.verification)
