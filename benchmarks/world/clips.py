@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pam_edge.benchmarks.world.background import background, exposed, exposure
 from pam_edge.benchmarks.world.combos import Combo, Split, combos
@@ -28,7 +27,7 @@ from pam_edge.benchmarks.world.scene import (
     light,
     random_stream,
 )
-from pam_edge.benchmarks.world.stage import Shadow, put_on
+from pam_edge.benchmarks.world.stage import put_on
 
 SEGMENTS = (3, 4)
 SEGMENT_FRAMES = 16  # PAM reads 16 frames of a segment
@@ -59,7 +58,11 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """`frames` uint8 [T, H, W, 3]; `masks` bool [T, H, W], what shows of the target, if anything."""
+    """`frames` uint8 [T, H, W, 3]; `masks` bool [T, H, W], what shows of the target, if anything.
+
+    `owners` uint8 [T, H, W]: 0 ground, k the k-th of `things`: those that lie still, the target, and last
+    what may cover it.
+    """
 
     frames: NDArray[np.uint8]
     masks: NDArray[np.bool_]
@@ -67,6 +70,8 @@ class Clip:
     segments: tuple[Segment, ...]
     seed: int
     split: Split
+    owners: NDArray[np.uint8]
+    things: tuple[Combo, ...]
 
     def box(self, frame: int) -> Box | None:
         """Tight box of the target in a frame; None while it is away."""
@@ -83,22 +88,24 @@ def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRA
     target = choice[int(rng.integers(len(choice)))]
     begin = _first_pose(rng, field)
     moves = _script(rng, field, begin)
-    cast = _Cast(_look(rng, target), _still_things(rng, field, begin, split), _coverer(rng, split))
+    cast = _Cast(_look(rng, target), *_still_things(rng, field, begin, split), _coverer(rng, split))
     ground, shadow, setting = background(rng, width, height), light(rng, field.unit), exposure(rng)
     frames: list[NDArray[np.uint8]] = []
-    masks: list[NDArray[np.bool_]] = []
+    owners: list[NDArray[np.uint8]] = []
     segments: list[Segment] = []
     for move in moves:
         first = len(frames)
         for k in range(segment_frames):
             sprites = _sprites(cast, field, begin, move, k / (segment_frames - 1))
-            picture, mask = _shot(ground, shadow, sprites, len(cast.still) + 1)
-            frames.append(exposed(rng, picture, setting))
-            masks.append(mask)
+            staged = put_on(ground, sprites, shadow)
+            frames.append(exposed(rng, staged.picture, setting))
+            owners.append(staged.owner)
         by = Combo(*cast.coverer[:3]) if move.event == "covered" else None
         segments.append(Segment(first, len(frames), move.event, move.side, by))
         begin = move.end
-    return Clip(np.stack(frames), np.stack(masks), target, tuple(segments), seed, split)
+    whole, things = np.stack(owners), (*cast.names, target, Combo(*cast.coverer[:3]))
+    masks = whole == len(cast.names) + 1
+    return Clip(np.stack(frames), masks, target, tuple(segments), seed, split, whole, things)
 
 
 class _Cast(NamedTuple):
@@ -106,14 +113,8 @@ class _Cast(NamedTuple):
 
     target: Look
     still: tuple[Sprite, ...]
+    names: tuple[Combo, ...]
     coverer: Look
-
-
-def _shot(
-    ground: Image.Image, shadow: Shadow, sprites: list[Sprite], target: int
-) -> tuple[Image.Image, NDArray[np.bool_]]:
-    staged = put_on(ground, sprites, shadow)
-    return staged.picture, staged.owner == target
 
 
 def _sprites(cast: _Cast, field: Field, begin: Pose, move: Move, at: float) -> list[Sprite]:
@@ -160,8 +161,10 @@ def _first_pose(rng: np.random.Generator, field: Field) -> Pose:
     return Pose(x, y, size, float(rng.uniform(-40, 40)), bool(rng.random() < 0.5))
 
 
-def _still_things(rng: np.random.Generator, field: Field, start: Pose, split: Split) -> tuple[Sprite, ...]:
-    """Two to four things that keep clear of each other and of where the target begins."""
+def _still_things(
+    rng: np.random.Generator, field: Field, start: Pose, split: Split
+) -> tuple[tuple[Sprite, ...], tuple[Combo, ...]]:
+    """Two to four things that keep clear of each other and of where the target begins; what they are."""
     choice = combos(split)
     taken = [Thing(Look("", "", ""), start, "")]
     sprites = []
@@ -172,7 +175,8 @@ def _still_things(rng: np.random.Generator, field: Field, start: Pose, split: Sp
         if pose is not None:
             taken.append(Thing(look, pose, ""))
             sprites.append(draw(look, pose, scale=field.unit))
-    return tuple(sprites)
+    names = (Combo(*thing.look[:3]) for thing in taken[1:])
+    return tuple(sprites), tuple(names)
 
 
 def _coverer(rng: np.random.Generator, split: Split) -> Look:
