@@ -14,23 +14,22 @@ from pathlib import Path
 import msgspec
 
 from pam_edge import packaged
-from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Verification, write_manifest
+from pam_edge.bundle import Bundle, FileRef, Graph, Manifest, Verification, write_manifest
 from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
 from pam_edge.export.forecast import Forecast, forecast
 from pam_edge.export.golden import golden_file
-from pam_edge.export.graphs import GraphName
-from pam_edge.export.onnx_decoder import EMBEDDING
+from pam_edge.export.graphs import STATELESS, GraphName
+from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
 from pam_edge.export.parts import load_recording, make_graph, recording, specs, split_told
 from pam_edge.export.workspace import Workspace
-from pam_edge.golden import Limits
 from pam_edge.prompts import PAM_PROMPTS
 from pam_edge.quantize.schemes import Scheme, scheme_named
 from pam_edge.targets import Target, scheme_for, target_named
 from pam_edge.verify import verify
 
-GRAPHS: tuple[GraphName, ...] = ("image_encoder", "mask_decoder", "perceiver", "decoder")
+GRAPHS: tuple[GraphName, ...] = (*STATELESS, "decoder")
 TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 TOKENIZER, GOLDEN, REST, VERIFY = "tokenizer.json", "golden.npz", "rest", "verify"
 Report = Callable[
@@ -107,17 +106,16 @@ def build(
                     place,
                     recorded=lambda name: load_recording(folder / recording(name)),
                     scheme=settled.scheme,
-                    limit=tolerance.logits,
+                    limit=tolerance.tie,
                     tell=partial(report, name),
                 )
             work.keep(name, files, scratch=[recording(name)])
             report(name, 1.0)
         if work.finished(REST) is None:
-            limits = Limits(tensors=tolerance.tensors, masks=tolerance.masks, logits=tolerance.logits)
             recorded = {k: v for name in GRAPHS for k, v in load_recording(folder / recording(name)).items()}
             whole, told = split_told(recorded)
             with work.step() as place:
-                golden = golden_file(whole, variant=checkpoint.variant, limits=limits, told=told)
+                golden = golden_file(whole, variant=checkpoint.variant, limits=tolerance, told=told)
                 (place / GOLDEN).write_bytes(golden)
                 (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
             work.keep(REST, [GOLDEN, TOKENIZER])
@@ -133,7 +131,6 @@ def build(
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
     checkpoint, variant = settled.checkpoint, settled.checkpoint.variant
     golden, tokenizer = files[REST]
-    table = (variant.language.vocab_size, variant.language.hidden_size)
     (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
     graphs = []
     for name in GRAPHS:
@@ -147,11 +144,7 @@ def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
         runtime=settled.target.runtime,
         scheme=settled.scheme.name,
         graphs=tuple(graphs),
-        embedding=Embedding(
-            file=embedding,
-            dtype=settled.scheme.storage(table),
-            shape=table,
-        ),
+        embedding=embedding_record(variant.language, settled.scheme, embedding),
         tokenizer=tokenizer,
         prompts=PAM_PROMPTS,
         stop_ids=checkpoint.stop_ids,

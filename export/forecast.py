@@ -14,16 +14,21 @@ from pathlib import Path
 from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import STORED, Scheme
 from pam_edge.tables import size
 
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
-STORED = {"float32": 4, "float16": 2}  # bytes of a value on disk
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
 FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
-EXPORTED = ("vision.image_encoder.", "vision.sam_", "vision.no_mem_embed", "perceiver.", "language.")
+EXPORTED = {  # prefix of a canonical key, and the graph its tensors go to
+    "vision.image_encoder.": "image_encoder",
+    "vision.sam_": "mask_decoder",
+    "vision.no_mem_embed": "mask_decoder",
+    "perceiver.": "perceiver",
+    "language.": "decoder",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,10 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
 
     stored = sum(
-        STORED[scheme.storage(shape)] * math.prod(shape)
+        math.ceil(STORED[scheme.storage(graph, key, shape)] * math.prod(shape))
         for key, shape in shapes.items()
-        if key.startswith(EXPORTED)
+        for prefix, graph in EXPORTED.items()
+        if key.startswith(prefix)
     )
     vision, language = weights("vision."), weights("language.")
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from pam_edge.bundle import TensorSpec
-from pam_edge.errors import cannot_write
+from pam_edge.errors import UsageError, cannot_write
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import FP32, Scheme
 
@@ -37,18 +38,23 @@ def module2onnx(
 ) -> tuple[Path, ...]:
     """Write `module` as `path` (.onnx), large weights as `.bin` beside it; return the files written.
 
-    Weights are stored as `scheme` says. Positional arguments are `inputs`, results `outputs`, in order; named
-    axes stay free from 1 up. The file carries no paths of this machine, and the same module gives the same
-    bytes.
-    Raises ValueError where the module's results are not `outputs` (a mistake in the graph's cut),
-    WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
+    Weights are stored as `scheme` says of the graph that `path` is named after. Positional arguments are
+    `inputs`, results `outputs`, in order; named axes stay free from 1 up. The file carries no paths of this
+    machine, and the same module gives the same bytes.
+    Raises UsageError where the scheme wants integers, which are not written here, ValueError where the
+    module's results are not `outputs` (a mistake in the graph's cut), WontFitError on a full disk,
+    EnvironmentProblem where the folder cannot be written.
     """
     size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     model = _trace(module.eval(), inputs, outputs)
     _strip(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         _check_border(path.name, given, specs)
-    store_in_16_bits(model, scheme.storage)
+    storage = partial(scheme.storage, path.stem)
+    for name, value in model.graph.initializers.items():
+        if value.shape is not None and storage(name, value.shape.numpy()) not in ("float32", "float16"):
+            raise UsageError(f"scheme {scheme.name} is not possible for graph {path.stem} in this version")
+    store_in_16_bits(model, storage)
     files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
     try:
         ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)

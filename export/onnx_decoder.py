@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from pam_edge.bundle import TensorSpec
+from pam_edge.bundle import Embedding, FileRef, TensorSpec
 from pam_edge.config import LanguageConfig
-from pam_edge.errors import IntegrityError, cannot_write
+from pam_edge.errors import IntegrityError, UsageError, cannot_write
 from pam_edge.quantize.fp16 import halved
 from pam_edge.quantize.schemes import FP32, Scheme, Storage
 
@@ -58,7 +58,7 @@ def language2onnx(
     model = graph.build()
     files = (folder / GRAPH, folder / WEIGHTS, folder / EMBEDDING)
     shape = (language.vocab_size, language.hidden_size)
-    embedding = _Weight("embedding", shape, _EMBED_TOKENS, scheme.storage(shape))
+    embedding = _Weight("embedding", shape, _EMBED_TOKENS, _storage(scheme, _EMBED_TOKENS, shape))
     total, done = sum(w.bytes for w in (*graph.weights, embedding)), 0
     try:
         with files[1].open("wb") as weights, files[2].open("wb") as table:
@@ -71,6 +71,12 @@ def language2onnx(
     except OSError as e:
         raise cannot_write(f"the decoder into {folder}", e) from e
     return files
+
+
+def embedding_record(language: LanguageConfig, scheme: Scheme, file: FileRef) -> Embedding:
+    """What bundle.json says of the `embedding.bin` that `language2onnx` wrote at that scheme."""
+    shape = (language.vocab_size, language.hidden_size)
+    return Embedding(file=file, dtype=_storage(scheme, _EMBED_TOKENS, shape), shape=shape)
 
 
 def decoder_specs(language: LanguageConfig) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -138,7 +144,9 @@ class _Decoder:
         head_shape = (lm.vocab_size, lm.hidden_size)
         shared = []
         if lm.tied:
-            tied = _Weight("head", head_shape, _EMBED_TOKENS, self.scheme.storage(head_shape))
+            tied = _Weight(
+                "head", head_shape, _EMBED_TOKENS, _storage(self.scheme, _EMBED_TOKENS, head_shape)
+            )
             head, shared = self.widened(tied), [tied.proto(EMBEDDING)]
         else:
             head = self.weight("head", head_shape, "language.lm_head.weight")
@@ -242,8 +250,9 @@ class _Decoder:
         return self.weight(key, (self.language.hidden_size,), key)
 
     def weight(self, name: str, shape: tuple[int, ...], key: str, *, transpose: bool = False) -> str:
-        storage: Storage = "float32" if key in (_ROPE_COS, _ROPE_SIN) else self.scheme.storage(shape)
-        weight = _Weight(name, shape, key, storage, transpose, offset=-(-self.end // PAGE) * PAGE)
+        weight = _Weight(
+            name, shape, key, _storage(self.scheme, key, shape), transpose, offset=-(-self.end // PAGE) * PAGE
+        )
         self.weights.append(weight)
         self.end = weight.offset + weight.bytes
         return self.widened(weight)
@@ -261,6 +270,13 @@ class _Decoder:
         node = helper.make_node(op, inputs, outputs, name=outputs[0], domain=domain)
         node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
         self.nodes.append(node)
+
+
+def _storage(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Literal["float32", "float16"]:
+    storage = "float32" if key in (_ROPE_COS, _ROPE_SIN) else scheme.storage("decoder", key, shape)
+    if storage not in ("float32", "float16"):
+        raise UsageError(f"scheme {scheme.name} is not possible for graph decoder in this version")
+    return storage
 
 
 def _values(weight: _Weight, tensor: Tensors, language: LanguageConfig) -> npt.NDArray[np.floating[Any]]:

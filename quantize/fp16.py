@@ -17,16 +17,18 @@ from pam_edge.quantize.schemes import Storage
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def store_in_16_bits(model: ir.Model, storage: Callable[[Sequence[int]], Storage]) -> None:
-    """Change `model` in place: float32 initializers for whose shape `storage` says float16.
+def store_in_16_bits(model: ir.Model, storage: Callable[[str, Sequence[int]], Storage]) -> None:
+    """Change `model` in place: float32 initializers for whose name and shape `storage` says float16.
 
-    Raises IntegrityError for a weight that float16 cannot hold.
+    Others are left alone. Raises IntegrityError for a weight that float16 cannot hold.
     """
     graph = model.graph
     first = graph[0]
     for name, wide in list(graph.initializers.items()):
         tensor = wide.const_value
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or storage(tensor.shape.numpy()) != "float16":
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT:
+            continue
+        if storage(name, tensor.shape.numpy()) != "float16":
             continue
         narrow = ir.tensor(halved(tensor.numpy(), name), name=f"{name}.half")
         stored = ir.Value(

@@ -9,24 +9,46 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from pam_edge.errors import UsageError
 
-Storage = Literal["float32", "float16"]
+# q8, q4: weights alone, symmetric integers of 8 or 4 bits with one scale per block of the input axis
+# (blockwise.py). w8a8: weights and activations in 8 bits, their ranges known from calibration.
+Storage = Literal["float32", "float16", "q8", "q4", "w8a8"]
+# Bytes a value takes, a block's scale (float32 per 128) included.
+STORED: dict[Storage, float] = {
+    "float32": 4,
+    "float16": 2,
+    "q8": 1 + 4 / 128,
+    "q4": 1 / 2 + 4 / 128,
+    "w8a8": 1,
+}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Tensors of at least `dimensions` axes and `elements` values are stored as `storage`."""
+    """Tensors of at least `dimensions` axes and `elements` values are stored as `storage`.
+
+    `graph` and `tensor` are patterns as of `fnmatch`. A tensor goes by its canonical key in the decoder
+    (`language.layers.3.mlp.down_proj.weight`), by the name of its initializer in other graphs.
+    """
 
     storage: Storage
+    graph: str = "*"
+    tensor: str = "*"
     dimensions: int = 0
     elements: int = 0
 
-    def matches(self, shape: Sequence[int]) -> bool:
-        """Whether a tensor of that shape falls under this rule."""
-        return len(shape) >= self.dimensions and math.prod(shape) >= self.elements
+    def matches(self, graph: str, tensor: str, shape: Sequence[int]) -> bool:
+        """Whether a tensor of that graph, name and shape falls under this rule."""
+        return (
+            fnmatchcase(graph, self.graph)
+            and fnmatchcase(tensor, self.tensor)
+            and len(shape) >= self.dimensions
+            and math.prod(shape) >= self.elements
+        )
 
 
 @dataclass(frozen=True)
@@ -37,17 +59,38 @@ class Scheme:
     note: str
     rules: tuple[Rule, ...]
 
-    def storage(self, shape: Sequence[int]) -> Storage:
-        """How a weight of that shape is stored."""
-        return next((rule.storage for rule in self.rules if rule.matches(shape)), "float32")
+    def storage(self, graph: str, tensor: str, shape: Sequence[int]) -> Storage:
+        """How a weight of that graph, name and shape is stored."""
+        return next((r.storage for r in self.rules if r.matches(graph, tensor, shape)), "float32")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it needs to see data: some rule fixes the ranges of activations."""
+        return any(rule.storage == "w8a8" for rule in self.rules)
 
 
 FP32 = Scheme("fp32", "every weight as it was trained", ())
+# Vectors (norms, biases) are a thousandth of the bytes and the most sensitive: no scheme touches them.
+_VISION = Rule("w8a8", dimensions=2, elements=1024)
 SCHEMES: tuple[Scheme, ...] = (
     FP32,
-    # Vectors (norms, biases) are a thousandth of the bytes and the most sensitive: they stay.
     Scheme(
         "fp16", "matrices stored in 16 bits, computed in 32", (Rule("float16", dimensions=2, elements=1024),)
+    ),
+    Scheme(
+        "int8",
+        "8 bits: vision weights and activations, language weights",
+        (Rule("q8", graph="decoder", dimensions=2, elements=1024), _VISION),
+    ),
+    Scheme(
+        "int4",
+        "language weights in 4 bits, its vocabulary and vision in 8",
+        (
+            Rule("q8", graph="decoder", tensor="language.embed_tokens.*", dimensions=2, elements=1024),
+            Rule("q8", graph="decoder", tensor="language.lm_head.*", dimensions=2, elements=1024),
+            Rule("q4", graph="decoder", dimensions=2, elements=1024),
+            _VISION,
+        ),
     ),
 )
 
