@@ -225,14 +225,14 @@ def targets(
     as_json: Json = False,
 ) -> None:
     """List the devices a bundle can be made for."""
-    from dataclasses import asdict
+    import msgspec
 
     from pam_edge.console import show, show_json
     from pam_edge.tables import targets_table
     from pam_edge.targets import TARGETS, target_named
 
     rows = TARGETS if name is None else (target_named(name),)
-    show_json([asdict(row) for row in rows]) if as_json else show(targets_table(rows))
+    show_json(msgspec.to_builtins(rows)) if as_json else show(targets_table(rows))
 
 
 @app.command()

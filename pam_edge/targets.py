@@ -8,15 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pam_edge.errors import UsageError
+from pam_edge.golden import Limits, Losses
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far numbers may lie from PyTorch's, as a part of each tensor's largest value (at least 1)."""
-
-    tensors: float
-    masks: float  # mask logits, the end of the longest chain
-    logits: float
+Tolerance = Limits | Losses  # of float numbers, of quantized ones
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,8 @@ TARGETS: tuple[Target, ...] = (
         title="any 64-bit CPU",
         runtime="onnxruntime",
         fits=(
-            Fit("fp32", Tolerance(tensors=1e-4, masks=1e-4, logits=1e-4)),
-            Fit("fp16", Tolerance(tensors=1e-2, masks=2e-2, logits=2e-2)),
+            Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
+            Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
         ),
         note="needs nothing but `pip install pam-edge`",
     ),

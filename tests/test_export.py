@@ -18,6 +18,7 @@ import pytest
 from command import PROGRAM, finish, pam_edge, start
 from exported import Exported
 
+from pam_edge import golden as thinning
 from pam_edge import host
 from pam_edge.bundle import MANIFEST, Bundle
 from pam_edge.config import NANO, PAM_1_5B, PAM_3B, Variant
@@ -272,8 +273,8 @@ def test_golden_records_the_region_it_clicks(exported: Exported) -> None:
 
 def test_thinning_falls_in_step_with_no_axis() -> None:
     for shape in ((1, 256, 64, 64), (1, 3, 1024, 1024), (1, 1042, 1536), (7,), (1, 2, 96)):
-        stride = recording._stride(shape)
-        assert -(-int(np.prod(shape)) // stride) <= recording.SAMPLES
+        stride = thinning._stride(shape)
+        assert -(-int(np.prod(shape)) // stride) <= thinning.SAMPLES
         assert stride == 1 or all(np.gcd(stride, axis) == 1 for axis in shape)
 
 

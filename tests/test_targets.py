@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from pam_edge.errors import UsageError
+from pam_edge.golden import Limits
 from pam_edge.quantize.schemes import scheme_named
 from pam_edge.targets import TARGETS, scheme_for, target_named
 
@@ -18,9 +20,9 @@ def test_rows_are_unique_and_fit_the_bundle_s_names() -> None:
             assert re.fullmatch(r"[a-z][a-z0-9_.\-]{0,63}", name)
         assert target.schemes
         for fit in target.fits:
-            assert all(
-                0 < limit < 1 for limit in (fit.tolerance.tensors, fit.tolerance.masks, fit.tolerance.logits)
-            )
+            bounds = msgspec.structs.asdict(fit.tolerance)
+            assert all(0 < limit < 1 for name, limit in bounds.items() if name != "chain")
+            assert isinstance(fit.tolerance, Limits) == (fit.scheme in ("fp32", "fp16"))
             assert scheme_named(fit.scheme).name == fit.scheme
 
 
