@@ -1,7 +1,8 @@
 """Where PAM is cut: one module per stateless graph, with exactly the graph's named inputs and outputs.
 
 Whatever is constant for given weights (position encodings) is computed when a graph is made and becomes a
-constant of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter.
+constant of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter,
+the modules of the video graphs are in `video_graphs.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pam_edge.config import Variant
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import MaskHead, Segmented, VisionTower
 
-StatelessName = Literal["image_encoder", "mask_decoder", "perceiver"]
+ImageName = Literal["image_encoder", "mask_decoder", "perceiver"]
+VideoName = Literal["memory_encoder", "memory_attention", "perceiver_frame"]
+StatelessName = Literal[ImageName, VideoName]
 GraphName = Literal[StatelessName, "decoder"]
-STATELESS: tuple[StatelessName, ...] = ("image_encoder", "mask_decoder", "perceiver")
+VIDEO: tuple[VideoName, ...] = ("memory_encoder", "memory_attention", "perceiver_frame")
+STATELESS: tuple[StatelessName, ...] = ("image_encoder", "mask_decoder", "perceiver", *VIDEO)
 
 
 class ImageEncoderGraph(nn.Module):
@@ -127,8 +131,33 @@ def graph_specs(
             return inputs, outputs
         case "perceiver":
             return region, (_spec("region_tokens", 1, variant.region_tokens, variant.language.hidden_size),)
+        case "perceiver_frame":
+            return region, (_spec("frame_tokens", 1, variant.frame_tokens, variant.language.hidden_size),)
+        case "memory_encoder" | "memory_attention":
+            return _memory_specs(variant, graph)
         case other:
             assert_never(other)
+
+
+def _memory_specs(
+    variant: Variant, graph: Literal["memory_encoder", "memory_attention"]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """`memory_age`: frames since, 0 for a frame with a prompt; `pointer_time`: see `tracker.point_back`."""
+    c, m, e = variant.vision.d_model, variant.vision.mem_dim, variant.vision.embed_size
+    image = _spec("image_embed", 1, c, e, e)
+    if graph == "memory_encoder":
+        frame = (image, _spec("masks", 1, 1, 4 * e, 4 * e), _spec("object_score", 1, 1))
+        return (*frame, _spec("prompted", 1)), (_spec("memory", 1, m, e, e),)
+    inputs = (
+        image,
+        _spec("memory", 1, "memories", m, e, e),
+        _spec("memory_age", 1, "memories"),
+        _spec("memory_valid", 1, "memories"),
+        _spec("pointers", 1, "pointers", c),
+        _spec("pointer_time", 1, "pointers"),
+        _spec("pointer_valid", 1, "pointers"),
+    )
+    return inputs, (_spec("conditioned", 1, c, e, e),)
 
 
 def _spec(name: str, *axes: int | str) -> TensorSpec:

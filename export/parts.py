@@ -28,6 +28,7 @@ from pam_edge.export.graphs import (
 )
 from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
+from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
 from pam_edge.golden import Told, npz_bytes
 from pam_edge.prompts import PAM_PROMPTS, Texts
 from pam_edge.quantize.schemes import Scheme
@@ -65,6 +66,20 @@ def make_graph(
             perceiver = PerceiverGraph(load_perceiver(checkpoint))
             files = _write(perceiver, name, variant, place, scheme, tell)
             found = golden.record_perceiver(perceiver, variant, recorded("mask_decoder"))
+        case "memory_encoder":
+            memory = MemoryEncoderGraph(load_vision(checkpoint))
+            files = _write(memory, name, variant, place, scheme, tell)
+            seen = recorded("image_encoder") | recorded("mask_decoder")
+            found = golden.record_memory_encoder(memory, variant, seen)
+        case "memory_attention":
+            attention = MemoryAttentionGraph(load_vision(checkpoint))
+            files = _write(attention, name, variant, place, scheme, tell)
+            seen = recorded("image_encoder") | recorded("mask_decoder") | recorded("memory_encoder")
+            found = golden.record_memory_attention(attention, variant, seen)
+        case "perceiver_frame":
+            later = PerceiverFrameGraph(load_perceiver(checkpoint))
+            files = _write(later, name, variant, place, scheme, tell)
+            found = golden.record_perceiver(later, variant, recorded("mask_decoder"), name)
         case "decoder":
             files = _write_decoder(checkpoint, place, scheme, lambda part: tell(0.7 * part))
             found = _record_decoder(checkpoint, recorded("perceiver"), limit)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pam_edge.config import VisionConfig
 from pam_edge.export.model.layers import Attention, LayerNorm2d, merge_heads
 
+QUERIES = 1024  # attended to at a time
+
 
 class MaskDownSampler(nn.Module):
     """A full-size mask to the image embedding's size: four strided convolutions."""
@@ -87,6 +89,31 @@ class MemoryEncoder(nn.Module):
         return memory
 
 
+def remember(
+    encoder: MemoryEncoder,
+    no_object: Tensor,
+    config: VisionConfig,
+    *,
+    frame: tuple[Tensor, Tensor, Tensor],
+    prompted: Tensor,
+) -> Tensor:
+    """A frame's memory [B, mem_dim, E, E] from its embedding, mask logits [B, 1, 4E, 4E] and score [B, 1].
+
+    `prompted` [B]: 1 where the mask came from clicks or a box, and is made binary first. `no_object`
+    [1, mem_dim] is added where the object is not there.
+    """
+    image_embed, masks, object_score = frame
+    size = (config.image_size, config.image_size)
+    masks = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+    binary = prompted.reshape(-1, 1, 1, 1)
+    soft = binary * (masks > 0).to(masks.dtype) + (1 - binary) * torch.sigmoid(masks)
+    memory: Tensor = encoder(
+        image_embed, soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+    )
+    missing = (object_score <= 0).to(masks.dtype)[..., None, None]
+    return memory + missing * no_object[..., None, None]
+
+
 def axial_rotation(width: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of SAM 2's axial rotary encoding of a size x size grid, each [size^2, width / 2].
 
@@ -101,7 +128,7 @@ def axial_rotation(width: int, size: int, device: torch.device) -> tuple[Tensor,
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring pairs of the last axis: [B, heads, T, d] with cos and sin [T, d / 2]."""
+    """Turn neighbouring pairs of the last axis: [..., T, d] with cos and sin [T, d / 2]."""
     pairs = x.reshape(*x.shape[:-1], -1, 2)
     a, b = pairs[..., 0], pairs[..., 1]
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
@@ -124,12 +151,15 @@ class RotaryAttention(Attention):
         cos, sin = rotation
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
         placed = k.shape[2] - unplaced
-        times = placed // cos.shape[0]
-        turned = rotate_pairs(k[:, :, :placed], cos.repeat(times, 1), sin.repeat(times, 1))
+        grids = k[:, :, :placed].unflatten(2, (-1, cos.shape[0]))
+        turned = rotate_pairs(grids, cos, sin).flatten(2, 3)
         k = torch.cat([turned, k[:, :, placed:]], dim=2) if unplaced else turned
-        out: Tensor = self.out_proj(
-            merge_heads(F.scaled_dot_product_attention(rotate_pairs(q, cos, sin), k, v, attn_mask=mask))
-        )
+        # Some queries at a time: all their scores at once would be half a GB at PAM's size.
+        parts = [
+            F.scaled_dot_product_attention(part, k, v, attn_mask=mask)
+            for part in rotate_pairs(q, cos, sin).split(QUERIES, dim=2)
+        ]
+        out: Tensor = self.out_proj(merge_heads(torch.cat(parts, dim=2)))
         return out
 
 
@@ -183,14 +213,15 @@ class MemoryAttention(nn.Module):
         *,
         pointers: int,
         mask: Tensor | None = None,
+        rotation: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Image embedding [B, C, E, E] and sine encoding [1, C, E, E]; memory and encoding [B, M, mem_dim].
 
         The last `pointers` of the M entries are object pointers; additive `mask` [B, 1, 1, M] silences some.
-        -> conditioned embedding [B, C, E, E].
+        rotation: `axial_rotation(C, E)`, where the caller keeps it. -> conditioned embedding [B, C, E, E].
         """
         b, c, e, _ = image_embed.shape
-        rotation = axial_rotation(c, e, image_embed.device)
+        rotation = rotation or axial_rotation(c, e, image_embed.device)
         x = (image_embed + 0.1 * image_pe).flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x, memory, memory_pe, rotation=rotation, pointers=pointers, mask=mask)

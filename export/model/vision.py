@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pam_edge.config import VisionConfig
 from pam_edge.export.model.hiera import ImageEncoder
 from pam_edge.export.model.layers import MLP
 from pam_edge.export.model.mask_decoder import Decoded, MaskDecoder
-from pam_edge.export.model.memory import MemoryAttention, MemoryEncoder
+from pam_edge.export.model.memory import MemoryAttention, MemoryEncoder, remember
 from pam_edge.export.model.prompt_encoder import PromptEncoder
 
 NO_OBJECT_LOGIT = -1024.0  # what every mask logit becomes where the object is not there
@@ -152,13 +151,13 @@ class VisionTower(MaskHead):
 
         `prompted`: the mask came from clicks or a box and is made binary first.
         """
-        size = (self.config.image_size, self.config.image_size)
-        masks = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
-        soft = (masks > 0).to(masks.dtype) if prompted else torch.sigmoid(masks)
-        scaled = soft * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
-        memory: Tensor = self.memory_encoder(image_embed, scaled)
-        missing = (object_score <= 0).to(masks.dtype)[..., None, None]
-        return memory + missing * self.no_obj_embed_spatial[..., None, None]
+        return remember(
+            self.memory_encoder,
+            self.no_obj_embed_spatial,
+            self.config,
+            frame=(image_embed, masks, object_score),
+            prompted=torch.full_like(object_score[:, 0], float(prompted)),
+        )
 
 
 def _for_all(x: Tensor, batch: int) -> Tensor:
