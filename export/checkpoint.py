@@ -1,7 +1,7 @@
 """A PAM checkpoint as named tensors under one set of keys, and modules filled from it.
 
 Sources: a PAM folder with SAM 2's weights inside it or beside it, or seeded random numbers. Tensors are read
-one at a time from the memory map; no file's code is ever run. This module knows neither graphs nor targets.
+one at a time, large ones in rows; no file's code is ever run. This module knows neither graphs nor targets.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class Checkpoint:
     def tensor(self, key: str) -> Tensor:
         """One tensor, float32, read (or made) now; it may alias the memory-mapped file."""
         return self._entries[key].read()
+
+    def rows(self, key: str, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` of a tensor, as `tensor` would give them, without reading the others."""
+        return self._entries[key].rows(start, stop)
 
 
 def open_checkpoint(

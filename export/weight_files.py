@@ -1,6 +1,7 @@
 """Weight files as named, lazily read tensors: safetensors folders and SAM 2's `.pt`.
 
-Files are memory-mapped, nothing in them is ever executed. Which tensor belongs where, `checkpoint.py` knows.
+Files are memory-mapped, nothing in them is ever executed, and a safetensors file only while a tensor of it is
+read: what stays mapped counts as memory in use. Which tensor belongs where, `checkpoint.py` knows.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +25,14 @@ DTYPES = ("F32", "F16", "BF16")
 
 
 class Entry(NamedTuple):
-    """One tensor of a file: its shape without reading it, and how to read it as float32."""
+    """One tensor: its shape without reading it, and how to read rows `start` to `stop` of it as float32."""
 
     shape: tuple[int, ...]
-    read: Callable[[], Tensor]
+    rows: Callable[[int, int], Tensor]
+
+    def read(self) -> Tensor:
+        """The whole tensor."""
+        return self.rows(0, self.shape[0] if self.shape else 1)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def safetensors_file(path: Path) -> dict[str, Entry]:
                 raise IntegrityError(
                     f"{path}: {key} is {part.get_dtype()}; only {', '.join(DTYPES)} are read"
                 )
-            entries[key] = Entry(tuple(part.get_shape()), _safetensors_reader(file, key))
+            entries[key] = Entry(tuple(part.get_shape()), partial(_safetensors_rows, path, key))
         return entries
     except SafetensorError as e:
         raise IntegrityError(f"{path} is damaged or no safetensors file ({e}); download it again") from e
@@ -111,12 +117,15 @@ def safetensors_file(path: Path) -> dict[str, Entry]:
         raise EnvironmentProblem(f"cannot read {path}: {e}") from e
 
 
-def _safetensors_reader(file: Any, key: str) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        tensor: Tensor = file.get_tensor(key)
-        return tensor.float()
-
-    return read
+def _safetensors_rows(path: Path, key: str, start: int, stop: int) -> Tensor:
+    """A copy: the file is let go of."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            part = file.get_slice(key)
+            found: Tensor = part[start:stop] if part.get_shape() else file.get_tensor(key)
+            return found.to(torch.float32, copy=True)
+    except (SafetensorError, OSError) as e:
+        raise IntegrityError(f"{path} changed while it was read ({e}); start again") from e
 
 
 def sam2_file(path: Path) -> dict[str, Entry]:
@@ -146,8 +155,12 @@ def sam2_file(path: Path) -> dict[str, Entry]:
             raise IntegrityError(f"{path}: {key} has no values here (it is on device {tensor.device})")
         if not tensor.is_floating_point():
             raise IntegrityError(f"{path}: {key} is {tensor.dtype} where numbers belong")
-        entries[key] = Entry(tuple(tensor.shape), tensor.float)
+        entries[key] = Entry(tuple(tensor.shape), partial(_tensor_rows, tensor))
     return entries
+
+
+def _tensor_rows(tensor: Tensor, start: int, stop: int) -> Tensor:
+    return (tensor[start:stop] if tensor.ndim else tensor).float()
 
 
 def listing(what: str, items: list[str]) -> str:

@@ -106,6 +106,7 @@ def test_other_precisions(golden_checkpoint: Checkpoint, tmp_path: Path, dtype: 
     for key in ("perceiver.proj.weight", "language.embed_tokens.weight"):
         exact = golden_checkpoint.tensor(key)
         assert torch.equal(checkpoint.tensor(key), exact.to(dtype).float())
+        assert torch.equal(checkpoint.rows(key, 3, 50), exact[3:50].to(dtype).float())
 
 
 def test_linked_shards_as_in_a_download_cache(folder: GoldenFolder, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_tokenizer_from_vocabulary_and_merges(folder: GoldenFolder, layout: str)
 
 
 def test_reading_maps_the_file_and_does_not_load_it(tmp_path: Path) -> None:
-    """A 3 GiB file, all holes: opening it and reading its small tensor takes next to no memory."""
+    """A 3 GiB file, all holes: opening it, reading its small tensor and, in rows, 400 MB of the large one."""
     rows, width = 3 << 14, 1 << 15
     spans = {"big": [0, rows * width * 2], "small": [rows * width * 2, rows * width * 2 + 8]}
     header = {
@@ -193,4 +194,6 @@ def test_reading_maps_the_file_and_does_not_load_it(tmp_path: Path) -> None:
     entries = safetensors_file(path)
     assert entries["big"].shape == (rows, width)
     assert entries["small"].read().tolist() == [0, 0, 0, 0]
+    for start in range(0, 6144, 256):
+        assert not entries["big"].rows(start, start + 256).any()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB on Linux

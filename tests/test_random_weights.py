@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer
 
@@ -19,6 +20,7 @@ from pam_edge.export.checkpoint import (
     load_vision,
     open_checkpoint,
 )
+from pam_edge.export.random_weights import BLOCK, random_rows, random_tensor
 from pam_edge.prompts import PAM_PROMPTS, Texts
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ def test_random_weights_are_a_function_of_seed_and_key() -> None:
     assert not torch.equal(first.tensor(key), other.tensor(key))
     assert not torch.equal(first.tensor(key), first.tensor(key.replace("up_proj", "gate_proj")))
     assert 1.4 < float(first.tensor(key).std()) * np.sqrt(NANO.language.hidden_size) < 1.6
+
+
+@pytest.mark.parametrize("shape", [(700, 1000), (5,), (3, 7, 2), (BLOCK // 4, 4), (BLOCK + 1,)])
+def test_rows_are_the_whole_tensor_s_whatever_the_pieces(shape: tuple[int, ...]) -> None:
+    key = "language.layers.0.mlp.up_proj.weight"
+    whole = random_tensor(key, shape, 5)
+    for step in {1 + shape[0] // 3, shape[0]}:
+        parts = [random_rows(key, shape, 5, at, min(at + step, shape[0])) for at in range(0, shape[0], step)]
+        assert torch.equal(torch.cat(parts), whole)
+    assert len(whole.unique()) > 0.9 * min(whole.numel(), 1000), "no block repeats another"
 
 
 def test_random_nano_runs() -> None:
