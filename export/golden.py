@@ -6,9 +6,8 @@ modules and graphs, no files of weights and no engine.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,13 @@ from torch import Tensor, nn
 from pam_edge.config import LanguageConfig, Variant
 from pam_edge.export.graphs import StatelessName, graph_specs
 from pam_edge.export.model.language import Language
-from pam_edge.golden import GoldenMeta, Limits, Told, golden_bytes, thinned
+from pam_edge.golden import Limits, Losses, Told, golden_content
+from pam_edge.memory import SPARE_SLOTS, remembered_case
 from pam_edge.preprocess import normalized
 from pam_edge.prompts import Lang, Texts
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
-SAMPLES = 1024  # values kept of a tensor, at most
 SHOWN = 16  # region tokens in the decoder's prompt: enough to tell positions apart, small to store
 STEPS = 8  # greedy tokens after that prompt
 TOP = 8  # best tokens kept of each step
@@ -91,15 +90,33 @@ def record_mask_decoder(graph: nn.Module, variant: Variant, recorded: Mapping[st
     return found
 
 
-def record_perceiver(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
-    """Every prompt's region tokens from the recorded masks, as `perceiver/CASE/region_tokens`."""
-    found: Arrays = {}
-    for case in cases(variant):
-        feeds = {
-            s.name: recorded[f"mask_decoder/{case}/{s.name}"] for s in graph_specs(variant, "perceiver")[0]
-        }
-        found |= _run(graph, "perceiver", variant, feeds, at=f"perceiver/{case}")
-    return found
+def record_perceiver(
+    graph: nn.Module,
+    variant: Variant,
+    recorded: Mapping[str, Array],
+    name: Literal["perceiver", "perceiver_frame"] = "perceiver",
+) -> Arrays:
+    """Every prompt's tokens from the recorded masks, as `NAME/CASE/OUTPUT`."""
+    return _run_cases(graph, name, variant, lambda case: _of(recorded, f"mask_decoder/{case}/"))
+
+
+def record_memory_encoder(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+    """What is remembered of the picture with every prompt's mask, as `memory_encoder/CASE/memory`."""
+    seen = {**_of(recorded, "image_encoder/"), "prompted": np.ones(1, np.float32)}
+    return _run_cases(
+        graph, "memory_encoder", variant, lambda case: {**seen, **_of(recorded, f"mask_decoder/{case}/")}
+    )
+
+
+def record_memory_attention(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+    """The picture once more, after every prompt's memories, as `memory_attention/CASE/conditioned`."""
+
+    def feeds(case: str) -> Arrays:
+        memory = recorded[f"memory_encoder/{case}/memory"]
+        pointer = recorded[f"mask_decoder/{case}/object_pointer"]
+        return {**_of(recorded, "image_encoder/"), **remembered_case(memory, pointer, slots=SPARE_SLOTS)}
+
+    return _run_cases(graph, "memory_attention", variant, feeds)
 
 
 def record_decoder(language: Language, texts: Texts, recorded: Mapping[str, Array]) -> Arrays:
@@ -126,7 +143,7 @@ def record_answer(
     stop_ids: Sequence[int],
     limit: float,
 ) -> Told | None:
-    """A whole answer to the click, cut where rounding could choose another token.
+    """A whole answer to the click, cut where rounding could choose another token (`limit` 0: not cut).
 
     None where that leaves nothing, or where the model is too large for it to be worth its time.
     """
@@ -135,44 +152,41 @@ def record_answer(
     region = torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])
     tokens, logits = _greedy(language, _prompt(language, texts, region), steps=LONGEST_ANSWER)
     sure: list[int] = []
+    margins: list[float] = []
     for token, row in zip(tokens, logits, strict=False):
         best, second = row.topk(2).values.tolist()
         if token in stop_ids or best - second <= 2 * limit * max(1.0, float(row.abs().max())):
             break
         sure.append(token)
+        margins.append(round((best - second) / max(float(row.std()), 1e-9), 3))
     scale = variant.vision.image_size / 64
     point = (CLICK_AT[0] * scale, CLICK_AT[1] * scale)
-    return Told(task=TASK, lang=LANG, point=point, token_ids=tuple(sure)) if sure else None
+    if not sure:
+        return None
+    return Told(task=TASK, lang=LANG, point=point, token_ids=tuple(sure), margins=tuple(margins))
 
 
 def golden_file(
-    recorded: Mapping[str, Array], *, variant: Variant, limits: Limits, told: Told | None
+    recorded: Mapping[str, Array], *, variant: Variant, limits: Limits | Losses, told: Told | None
 ) -> bytes:
-    """golden.npz: the picture, the prompts, and everything recorded, large tensors thinned."""
-    arrays: Arrays = {"picture": picture(variant.vision.image_size)}
-    strides: dict[str, int] = {}
-    prompts = cases(variant)
-    for case, prompt in prompts.items():
-        arrays |= {f"{case}/{name}": value for name, value in prompt.items()}
-    for name, value in recorded.items():
-        if name == "decoder/logits":
-            strides[name] = _stride(value.shape[1:])
-            arrays[name] = value[:, :: strides[name]]
-        elif name.startswith("decoder/"):
-            arrays[name] = value
-        else:
-            strides[name] = _stride(value.shape)
-            arrays[name] = thinned(value, strides[name])
-    meta = GoldenMeta(schema=1, limits=limits, cases=tuple(prompts), strides=strides, told=told)
-    return golden_bytes(arrays, meta)
+    """golden.npz: the picture, the prompts, and everything recorded, thinned as `limits` need it."""
+    scene = picture(variant.vision.image_size)
+    return golden_content(recorded, picture=scene, prompts=cases(variant), bounds=limits, told=told)
 
 
-def _stride(shape: Sequence[int]) -> int:
-    """The smallest stride that keeps at most SAMPLES values and, above 1, falls in step with no axis."""
-    stride = -(-math.prod(shape) // SAMPLES)
-    while stride > 1 and any(math.gcd(stride, axis) > 1 for axis in shape):
-        stride += 1
-    return stride
+def _of(recorded: Mapping[str, Array], prefix: str) -> Arrays:
+    """What was recorded below `prefix`, by the rest of its name."""
+    return {key.removeprefix(prefix): value for key, value in recorded.items() if key.startswith(prefix)}
+
+
+def _run_cases(
+    graph: nn.Module, name: StatelessName, variant: Variant, feeds: Callable[[str], Mapping[str, Array]]
+) -> Arrays:
+    """A graph's outputs for every case, as `NAME/CASE/OUTPUT`."""
+    found: Arrays = {}
+    for case in cases(variant):
+        found |= _run(graph, name, variant, feeds(case), at=f"{name}/{case}")
+    return found
 
 
 @torch.no_grad()

@@ -1,0 +1,83 @@
+"""The language model's float weights, read back out of a finished bundle: the reverse of `onnx_decoder.py`.
+
+The decoder's file names every weight by its canonical key and says where in `decoder.bin` it lies; it is
+mapped, so that no more is in memory than is asked for. Knows the float layout alone: matrices as (in, out),
+but for the embedding and an untied head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from pam_edge.bundle import Bundle
+from pam_edge.errors import IntegrityError
+from pam_edge.runtimes.onnx_files import check_external_files
+
+_HEAD = "head"
+_EMBED_TOKENS, _LM_HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
+_DTYPES: Mapping[int, type[np.floating]] = {
+    onnx.TensorProto.FLOAT: np.float32,
+    onnx.TensorProto.FLOAT16: np.float16,
+}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a weight lies and how."""
+
+    path: Path
+    dtype: type[np.floating]
+    shape: tuple[int, ...]
+    offset: int
+    transposed: bool
+
+
+class DecoderWeights:
+    """Weights of a float bundle by canonical key, as `language2onnx` wants them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Read where they lie. Raises IntegrityError where the decoder is not a float one of ours."""
+        graph, embedding = bundle.graph("decoder"), bundle.manifest.embedding
+        check_external_files(bundle, graph)
+        path = bundle.path(graph.files[0])
+        if embedding.dtype not in ("float32", "float16"):
+            raise IntegrityError(f"the embedding of {bundle.folder} is {embedding.dtype}, not a float one")
+        self._file = path
+        self._stored = {
+            _EMBED_TOKENS: _Stored(
+                bundle.path(embedding.file), np.dtype(embedding.dtype).type, embedding.shape, 0, False
+            )
+        }
+        try:
+            model = onnx.load(path, load_external_data=False)
+            for weight in model.graph.initializer:
+                entry = {item.key: item.value for item in weight.external_data}
+                if entry["location"] == embedding.file.path:
+                    continue  # the tied head
+                head = weight.name == _HEAD
+                self._stored[_LM_HEAD if head else weight.name] = _Stored(
+                    path.with_name(entry["location"]),
+                    _DTYPES[weight.data_type],
+                    tuple(weight.dims),
+                    int(entry.get("offset", 0)),
+                    len(weight.dims) == 2 and not head,
+                )
+        except Exception as e:  # protobuf's own errors, or a file that holds what ours never do
+            raise IntegrityError(f"{path} is not a float decoder of ours ({e!r}); export it again") from e
+
+    def __call__(self, key: str) -> npt.NDArray[np.float32]:
+        """The weight, float32, laid out as in Qwen2's own files. Raises IntegrityError."""
+        stored = self._stored.get(key)
+        if stored is None:
+            raise IntegrityError(f"{self._file} has no weight {key!r}; export the bundle again")
+        try:
+            values = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
+        except (OSError, ValueError) as e:
+            raise IntegrityError(f"cannot read {key} in {stored.path}: {e}; export the bundle again") from e
+        return np.ascontiguousarray(values.T if stored.transposed else values, dtype=np.float32)
