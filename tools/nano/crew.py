@@ -1,7 +1,8 @@
 """Two processes of one thread each instead of one of two: their gradients meet once a step, over gloo.
 
-On a machine that others use too, a barrier per step costs far less than one per operator. Also here: the
-averaged copy of the weights, checkpoints written whole or not at all, the log, the learning rate.
+On a machine that others use too, a barrier per step costs far less than one per operator. Where there is a
+GPU one process has it for itself, a path nobody has run yet. Also here: the averaged copy of the weights,
+checkpoints written whole or not at all, the log, the learning rate.
 """
 
 from __future__ import annotations
@@ -14,15 +15,26 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def start_crew(size: int, folder: Path, work: Callable[[int, int], None]) -> None:
-    """Run `work(rank, size)` in `size` processes that can exchange gradients; returns when all have ended."""
+class Member(NamedTuple):
+    """One process of a crew, and what it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+def start_crew(size: int, folder: Path, work: Callable[[Member], None]) -> None:
+    """Run `work` in `size` processes that exchange gradients, or in this one on a GPU; returns at the end."""
+    if torch.cuda.is_available():
+        work(Member(0, 1, torch.device("cuda")))
+        return
     meeting = folder / f"meeting-{os.getpid()}"
     context = multiprocessing.get_context("fork")
     crew = [context.Process(target=_join, args=(rank, size, meeting, work)) for rank in range(size)]
@@ -34,16 +46,19 @@ def start_crew(size: int, folder: Path, work: Callable[[int, int], None]) -> Non
         raise SystemExit("a training process failed; see its traceback above")
 
 
-def _join(rank: int, size: int, meeting: Path, work: Callable[[int, int], None]) -> None:
+def _join(rank: int, size: int, meeting: Path, work: Callable[[Member], None]) -> None:
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
-    work(rank, size)
+    work(Member(rank, size, torch.device("cpu")))
     dist.barrier()
     dist.destroy_process_group()
 
 
 def share_gradients(parameters: Iterable[nn.Parameter], note: float) -> float:
     """Average all gradients over the crew; returns rank 0's `note`, the same for everyone."""
+    if not dist.is_initialized():
+        return note
     listed = list(parameters)
     mine = note if dist.get_rank() == 0 else 0.0
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in listed])
@@ -88,9 +103,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def options(about: str | None, *, minutes: float, peak: float, seed: int) -> argparse.ArgumentParser:
-    """What both trainings are told, with their own defaults."""
+    """What every training is told, with defaults of its own."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--processes", type=int, default=2)
@@ -147,5 +161,6 @@ def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def normalized(images: Tensor) -> Tensor:
     """uint8 [B, S, S, 3] -> what the vision tower reads, float32 [B, 3, S, S]."""
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    mean = torch.tensor([0.485, 0.456, 0.406], device=images.device)
+    std = torch.tensor([0.229, 0.224, 0.225], device=images.device)
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()

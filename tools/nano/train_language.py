@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pam_edge.benchmarks.world import LANGUAGES, TASKS
 from pam_edge.config import NANO
@@ -28,14 +26,14 @@ from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
 from tools.nano.data import open_rendered, texts_of
 from tools.nano.features import Features, open_features
+from tools.nano.loop import Learner, begun, multiplied_in_bfloat16, run
 from tools.nano.segment_loss import CLASSES
 from tools.nano.tree import hidden, plant
 from tools.nano.words import Asked, Questions
 
 SEED = 5
-PEAK, DECAY, CLIP = 1.5e-3, 0.02, 1.0
+PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
-AVERAGE = 0.998
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -79,7 +77,7 @@ def answer_loss(
     perceiver, language = parts
     tokens = perceiver(*seen).float()
     start = language.embed_tokens(before)[None].expand(len(tokens), -1, -1)
-    tree = plant(asked, start.shape[1] + tokens.shape[1])
+    tree = plant(asked, start.shape[1] + tokens.shape[1]).to(tokens.device)
     out = hidden(language, torch.cat([start, tokens, language.embed_tokens(tree.ids)], dim=1), tree)
     out = out[:, start.shape[1] + tokens.shape[1] :]
     counted = tree.target >= 0
@@ -100,7 +98,7 @@ class Regions:
         self.questions = questions
 
     def draw(
-        self, rng: np.random.Generator
+        self, rng: np.random.Generator, device: torch.device
     ) -> tuple[tuple[Tensor, Tensor], list[list[Asked]], dict[str, Tensor]]:
         """A random batch: maps and tokens, questions, class numbers."""
         rows = np.sort(rng.choice(self.rows, REGIONS, replace=False))
@@ -112,79 +110,53 @@ class Regions:
             chosen = [(TASKS[t], LANGUAGES[spoken[t]]) for t in order]
             asked.append([self.questions.asked(task, lang, texts[lang][task]) for task, lang in chosen])
         things = self.objects[which[:, 0], which[:, 1]]
-        wanted = {n: torch.from_numpy(things[n].astype(np.int64)) for n in CLASSES}
-        return (torch.from_numpy(maps).float(), torch.from_numpy(tokens).float()), asked, wanted
+        wanted = {n: torch.from_numpy(things[n].astype(np.int64)).to(device) for n in CLASSES}
+        seen = (torch.from_numpy(maps).to(device).float(), torch.from_numpy(tokens).to(device).float())
+        return seen, asked, wanted
 
 
-def train(rank: int, size: int, given: argparse.Namespace) -> None:
+def train(member: crew.Member, given: argparse.Namespace) -> None:
     """What each process of the crew does."""
     warnings.filterwarnings("ignore", message=".*writable.*")
     torch.manual_seed(given.seed)
-    torch.set_flush_denormal(True)
     perceiver, language, helpers = Perceiver(NANO), fresh_language(), Helpers()
     both = nn.ModuleDict({"perceiver": perceiver, "language": language})
-    parameters = [*both.parameters(), *helpers.parameters()]
-    adam = torch.optim.AdamW(crew.groups((both, helpers), decay=DECAY), lr=PEAK, betas=(0.9, 0.98))
-    average = crew.Average(both, AVERAGE)
-    path, step, before = given.out / "language.pt", 0, 0.0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        both.load_state_dict(state["both"])
-        helpers.load_state_dict(state["helpers"])
-        adam.load_state_dict(state["adam"])
-        average.restore(state["average"])
-        step, before = int(state["step"]), float(state["seconds"])
-    elif given.start is not None and given.start.suffix != ".pt":
-        shipped = open_checkpoint(str(given.start))
-        perceiver.load_state_dict(load_perceiver(shipped).state_dict())
-        language.load_state_dict(load_language(shipped).state_dict())
-        average = crew.Average(both, AVERAGE)
-    elif given.start is not None:
-        state = torch.load(given.start, weights_only=True)
-        both.load_state_dict(state["average"]["values"])
-        helpers.load_state_dict(state["helpers"])
-        average = crew.Average(both, AVERAGE)
+    groups = crew.groups((both, helpers), decay=DECAY)
+    learner = Learner("language", "both", both, helpers, groups, SAVE_EVERY)
+    if given.start is not None and not begun(learner, given):
+        if given.start.suffix == ".pt":
+            state = torch.load(given.start, weights_only=True)
+            both.load_state_dict(state["average"]["values"])
+            helpers.load_state_dict(state["helpers"])
+        else:
+            shipped = open_checkpoint(str(given.start))
+            perceiver.load_state_dict(load_perceiver(shipped).state_dict())
+            language.load_state_dict(load_language(shipped).state_dict())
+    both.to(member.device)
+    helpers.to(member.device)
     questions = Questions(Tokenizer.from_file(str(given.tokenizer)))
-    regions, prefix = Regions(given, questions), torch.tensor(questions.before)
-    clock, rows, progress = crew.Clock(before), [], before / (60 * given.minutes)
-    while progress < 1:
-        for group in adam.param_groups:
-            group["lr"] = crew.rate(progress, peak=given.peak)
-        seen, asked, wanted = regions.draw(np.random.default_rng([given.seed, step, rank]))
-        with sdpa_kernel(SDPBackend.MATH):
-            with torch.autocast("cpu", torch.bfloat16, enabled=progress < EXACT_FROM):
-                loss, tokens, figures = answer_loss((perceiver, language), seen, asked, prefix)
-            help_, right = helpers(tokens, wanted)
-            adam.zero_grad(set_to_none=True)
-            (loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_).backward()  # type: ignore[no-untyped-call]
-        progress = crew.share_gradients(parameters, clock.seconds() / (60 * given.minutes))
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
-        average.update(both)
-        step += 1
-        rows.append(figures | right)
-        if rank == 0 and step % 25 == 0:
-            row: dict[str, Any] = {
-                "step": step,
-                "seconds": clock.seconds(),
-                "rate": adam.param_groups[0]["lr"],
-            }
-            crew.log_line(given.out / "language.jsonl", row | crew.mean_of(rows))
-            rows = []
-        if rank == 0 and (step % SAVE_EVERY == 0 or progress >= 1):
-            state = {"both": both.state_dict(), "helpers": helpers.state_dict(), "adam": adam.state_dict()}
-            state |= {"average": average.state(), "step": step, "seconds": clock.seconds(), "crew": size}
-            crew.save(path, state)
+    regions, prefix = Regions(given, questions), torch.tensor(questions.before, device=member.device)
+
+    def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([given.seed, step, member.rank])
+        seen, asked, wanted = regions.draw(rng, member.device)
+        with multiplied_in_bfloat16(member, enabled=progress < EXACT_FROM):
+            loss, tokens, figures = answer_loss((perceiver, language), seen, asked, prefix)
+        help_, right = helpers(tokens, wanted)
+        return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | right
+
+    run(learner, given, member, losses)
 
 
 def main() -> None:
     """Train until the minutes are used up."""
     parser = crew.options(__doc__, minutes=30, peak=PEAK, seed=SEED)
+    parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    crew.start_crew(given.processes, given.out, lambda rank, size: train(rank, size, given))
+    crew.start_crew(given.processes, given.out, lambda member: train(member, given))
 
 
 if __name__ == "__main__":

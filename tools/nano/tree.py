@@ -27,6 +27,10 @@ class Tree(NamedTuple):
     target: Tensor  # [B, T] the token that should follow, -1 where nothing is asked
     weight: Tensor  # [B, T]
 
+    def to(self, device: torch.device) -> Tree:
+        """The same there."""
+        return Tree(*(field.to(device) for field in self))
+
 
 def plant(branches: Sequence[Sequence[Asked]], prefix: int) -> Tree:
     """`branches[b]` are the questions about region b; every answer weighs the root of its length."""
@@ -58,7 +62,7 @@ def plant(branches: Sequence[Sequence[Asked]], prefix: int) -> Tree:
 def hidden(language: Language, embeds: Tensor, tree: Tree) -> Tensor:
     """Normed hidden states [B, P + T, hidden] of embeddings laid out as the tree."""
     cos, sin = turns(language.config, tree.positions)
-    mask = torch.zeros(tree.allowed.shape).masked_fill(~tree.allowed, -3e4)
+    mask = torch.zeros(tree.allowed.shape, device=embeds.device).masked_fill(~tree.allowed, -3e4)
     x = embeds
     for layer in language.layers:
         y, attention = layer.input_layernorm(x), layer.self_attn
@@ -78,7 +82,7 @@ def hidden(language: Language, embeds: Tensor, tree: Tree) -> Tensor:
 
 def turns(config: LanguageConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines at positions [B, T]: each [B, 1, T, head_dim]."""
-    index = torch.arange(0, config.head_dim, 2).float()
+    index = torch.arange(0, config.head_dim, 2, device=positions.device).float()
     angle = positions[:, None, :, None].float() / config.rope_theta ** (index / config.head_dim)
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()
