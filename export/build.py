@@ -5,36 +5,30 @@ Knows the order of things and nothing of how each is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-
 from pam_edge import packaged
-from pam_edge.bundle import Bundle, FileRef, Graph, Manifest, Verification, write_manifest
-from pam_edge.errors import EnvironmentProblem, UsageError
+from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
+from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
+from pam_edge.export.finish import Report, finish
 from pam_edge.export.forecast import Forecast, forecast
-from pam_edge.export.golden import golden_file
+from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
-from pam_edge.export.parts import load_recording, make_graph, recording, specs, split_told
+from pam_edge.export.parts import Part, load_recording, recording, specs, split_told
 from pam_edge.export.workspace import Workspace
 from pam_edge.prompts import PAM_PROMPTS
 from pam_edge.quantize.schemes import Scheme, scheme_named
 from pam_edge.targets import Target, scheme_for, target_named
-from pam_edge.verify import verify
 
 GRAPHS: tuple[GraphName, ...] = (*STATELESS, "decoder")
 TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
-TOKENIZER, GOLDEN, REST, VERIFY = "tokenizer.json", "golden.npz", "rest", "verify"
-Report = Callable[
-    [str, float | None], None
-]  # a graph or VERIFY, and how much of it is done; None: done before
+TOKENIZER, GOLDEN, REST = "tokenizer.json", "golden.npz", "rest"
 
 
 @dataclass(frozen=True)
@@ -93,39 +87,40 @@ def build(
     WontFitError where it cannot be written.
     """
     checkpoint, tolerance = settled.checkpoint, settled.target.tolerance(settled.scheme.name)
+
+    def recorded(name: GraphName) -> Arrays:
+        return load_recording(folder / recording(name))
+
     with Workspace(folder, options=settled.options, force=force) as work:
         for name in GRAPHS:
             if work.finished(name) is not None:
                 report(name, None)
                 continue
             report(name, 0.0)
+            part, kept = Part(name, checkpoint), recording(name)
+            if work.finished(kept) is None:
+                with work.step() as place:
+                    found = part.record(recorded, limit=tolerance.tie, tell=partial(_half, report, name, 0.0))
+                    (place / kept).write_bytes(npz_bytes(found, compress=False))
+                work.keep(kept, [], scratch=[kept])
+            report(name, 0.5)
             with work.step() as place:
-                files = make_graph(
-                    name,
-                    checkpoint,
-                    place,
-                    recorded=lambda name: load_recording(folder / recording(name)),
-                    scheme=settled.scheme,
-                    limit=tolerance.tie,
-                    tell=partial(report, name),
-                )
-            work.keep(name, files, scratch=[recording(name)])
+                files = part.write(place, scheme=settled.scheme, tell=partial(_half, report, name, 0.5))
+            work.keep(name, files)
             report(name, 1.0)
         if work.finished(REST) is None:
-            recorded = {k: v for name in GRAPHS for k, v in load_recording(folder / recording(name)).items()}
-            whole, told = split_told(recorded)
+            whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
             with work.step() as place:
                 golden = golden_file(whole, variant=checkpoint.variant, limits=tolerance, told=told)
                 (place / GOLDEN).write_bytes(golden)
                 (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
             work.keep(REST, [GOLDEN, TOKENIZER])
         manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
-        report(VERIFY, 0.0)
-        checked = _verified(Bundle(folder, manifest), report)
-        report(VERIFY, 1.0)
-        manifest = write_manifest(folder, msgspec.structs.replace(manifest, verification=checked))
-        work.close()
-    return Bundle(folder, manifest)
+        return finish(work, manifest, report)
+
+
+def _half(report: Report, name: str, start: float, part: float) -> None:
+    report(name, start + part / 2)
 
 
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
@@ -152,16 +147,3 @@ def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
         golden=golden,
         verification=None,
     )
-
-
-def _verified(bundle: Bundle, report: Report) -> Verification | None:
-    names: list[str] = []
-
-    def progress(name: str) -> None:
-        report(VERIFY, len(names) / (len(GRAPHS) + 1))
-        names.append(name)
-
-    try:
-        return verify(bundle, progress=progress)
-    except EnvironmentProblem:  # no such engine on this machine: `pam-edge verify` does it on the device
-        return None

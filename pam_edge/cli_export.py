@@ -41,7 +41,8 @@ def export(
 
     scheme = scheme_for(target_named(target), scheme)  # before anything slow
     try:
-        from pam_edge.export.build import GRAPHS, VERIFY, build, plan
+        from pam_edge.export.build import GRAPHS, build, plan
+        from pam_edge.export.finish import VERIFY
         from pam_edge.export.forecast import check_fits
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e

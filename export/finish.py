@@ -1,0 +1,44 @@
+"""The end of every export: verification in the bundle's own runtime, then bundle.json. Knows no graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pam_edge.bundle import Bundle, Manifest, Verification, write_manifest
+from pam_edge.errors import EnvironmentProblem
+from pam_edge.export.workspace import Workspace
+from pam_edge.verify import steps, verify
+
+VERIFY = "verify"
+Report = Callable[
+    [str, float | None], None
+]  # a graph or VERIFY, and how much of it is done; None: done before
+
+
+def finish(work: Workspace, manifest: Manifest, report: Report) -> Bundle:
+    """Verify what lies in the folder, write its manifest with the result, and let go of the folder.
+
+    Numbers that are off are in the verification, not raised; it is None where the engine is not on this
+    machine.
+    """
+    report(VERIFY, 0.0)
+    checked = _verified(Bundle(work.folder, manifest), report)
+    report(VERIFY, 1.0)
+    manifest = write_manifest(work.folder, msgspec.structs.replace(manifest, verification=checked))
+    work.close()
+    return Bundle(work.folder, manifest)
+
+
+def _verified(bundle: Bundle, report: Report) -> Verification | None:
+    count, names = len(steps(bundle)), list[str]()
+
+    def progress(name: str) -> None:
+        report(VERIFY, len(names) / count)
+        names.append(name)
+
+    try:
+        return verify(bundle, progress=progress)
+    except EnvironmentProblem:  # no such engine on this machine: `pam-edge verify` does it on the device
+        return None
