@@ -7,6 +7,7 @@ exporter (`onnx_decoder.py`).
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from torch import nn
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import UsageError, cannot_write
+from pam_edge.export.attention import fused_attention
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import FP32, Scheme
 
 OPSET = 20
+LAYERS = ("MatMul", "Gemm", "Conv", "ConvTranspose")  # operators that a layer with a weight becomes
 ONE_FILE = 64 << 20  # bytes of weights that still travel inside the .onnx; engines map what lies beside it
 _DTYPES = {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 _EXAMPLE = 3  # extent that stands for a free axis while tracing: 0 and 1 would be taken as fixed
@@ -47,6 +50,7 @@ def module2onnx(
     """
     size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     model = _trace(module.eval(), inputs, outputs)
+    _name_layers(model)
     _strip(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         _check_border(path.name, given, specs)
@@ -84,11 +88,37 @@ def _trace(module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[Te
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
             dynamic_shapes=dynamic,
+            custom_translation_table=fused_attention(),
             verbose=False,
         )
     if program is None:
         raise ValueError("torch.onnx.export returned no program")
     return program.model
+
+
+def _name_layers(model: ir.Model) -> None:
+    """Call the node of a linear or convolution layer, and its weight, as the module calls them.
+
+    The exporter transposes a linear layer's weight and gives the product a number of its own; schemes and
+    reports speak of `image_encoder.trunk.blocks.3.mlp.layers.0.weight`.
+    """
+    taken = {node.name for node in model.graph} | set(model.graph.initializers)
+    for node in model.graph:
+        if node.op_type not in LAYERS:
+            continue
+        weight = node.inputs[1]
+        scopes = re.findall("'([^']*)'", node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
+        if weight is None or not weight.is_initializer() or len(scopes) < 2 or scopes[-2] in taken:
+            continue
+        node.name = scopes[-2]
+        taken.add(node.name)
+        name = f"{node.name}.weight"
+        ours = weight.name is not None and weight.name.startswith(f"{node.name}.")
+        if not ours and name not in taken and len(weight.uses()) == 1:
+            del model.graph.initializers[weight.name]
+            weight.name = name
+            model.graph.register_initializer(weight)
+            taken.add(name)
 
 
 def _strip(model: ir.Model) -> None:
