@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks.world import LANGUAGES, Combo, clip, event_caption, history, segment_caption
+from pam_edge.benchmarks.world import (
+    LANGUAGES,
+    Combo,
+    clip,
+    event_caption,
+    history,
+    named_event,
+    named_kind,
+    segment_caption,
+    told_events,
+)
 from pam_edge.benchmarks.world.clips import Clip
 from pam_edge.benchmarks.world.combos import is_held_out
 from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
@@ -88,6 +98,17 @@ def test_captions_name_the_target_and_continue_the_one_before(clips: list[Clip])
             assert "{" not in whole + "".join(captions)
             assert whole.count(", then " if language == "en" else "，") == len(captions) - 1
             assert len(set(captions)) == len(captions)
+
+
+def test_events_are_read_back_from_captions(clips: list[Clip]) -> None:
+    for c in clips:
+        events = tuple(s.event for s in c.segments)
+        for language in LANGUAGES:
+            captions = [segment_caption(c, k, language) for k in range(len(events))]
+            assert tuple(named_event(text, language) for text in captions) == events
+            assert told_events(event_caption(c, language), language) == events
+            assert {named_kind(text, language) for text in captions} == {c.target.kind}
+    assert named_event("The umbrella.") is None and told_events("一把雨伞。", "zh") == ()
 
 
 def test_held_out_clips_show_only_held_out_targets(clips: list[Clip]) -> None:

@@ -18,7 +18,13 @@ from pam_edge.benchmarks.world.answers import (
     named_kind,
 )  # fmt: skip
 from pam_edge.benchmarks.world.clicks import centre_click, correcting_click, random_click
-from pam_edge.benchmarks.world.clip_words import event_caption, history, segment_caption
+from pam_edge.benchmarks.world.clip_words import (
+    event_caption,
+    history,
+    named_event,
+    segment_caption,
+    told_events,
+)
 from pam_edge.benchmarks.world.clips import Clip, Segment, clip
 from pam_edge.benchmarks.world.combos import Combo, Split, combos, is_held_out
 from pam_edge.benchmarks.world.palette import COLOURS, PATTERNS
@@ -31,6 +37,7 @@ __all__ = [
     "COLOURS", "KINDS", "LANGUAGES", "PATTERNS", "TASKS",
     "Box", "Clip", "Combo", "Kind", "Language", "Scene", "Segment", "Split", "Task", "WorldObject",
     "answer", "category", "centre_click", "clip", "combos", "correcting_click", "event_caption",
-    "explanation", "history", "is_held_out", "kind_named", "named_colour", "named_kind", "nth_seed",
-    "random_click", "read_annotations", "scene", "segment_caption", "write_clips", "write_images",
+    "explanation", "history", "is_held_out", "kind_named", "named_colour", "named_event", "named_kind",
+    "nth_seed", "random_click", "read_annotations", "scene", "segment_caption", "told_events",
+    "write_clips", "write_images",
 ]  # fmt: skip

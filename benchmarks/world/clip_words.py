@@ -6,6 +6,8 @@ Fixed templates, English and Chinese.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pam_edge.benchmarks.world.answers import Language, capital, combo_phrase
@@ -86,3 +88,28 @@ def _happening(segment: Segment, language: Language) -> str:
     by = "" if segment.by is None else combo_phrase(segment.by, language, pattern=False)
     side = (_SIDE_EN if language == "en" else _SIDE_ZH).get(segment.side, "")
     return words.format(by=by, side=side)
+
+
+def named_event(text: str, language: Language = "en") -> Event | None:
+    """The last event a segment's caption tells, whatever the side and what covers; None for no event."""
+    found = [(at, len(words), event) for event, words, at in _told(text, language) if at >= 0]
+    return max(found)[2] if found else None
+
+
+def told_events(text: str, language: Language = "en") -> tuple[Event, ...]:
+    """The events of a whole clip's caption, in the order of telling."""
+    told: list[Event] = []
+    parts = text.split(", then " if language == "en" else "，")
+    for part in parts:
+        event = named_event(part, language)
+        if event is not None:
+            told.append(event)
+    return tuple(told)
+
+
+def _told(text: str, language: Language) -> Iterator[tuple[Event, str, int]]:
+    """Every event with its fixed words and where they begin, -1 where they are not all there."""
+    for event, words in (_EN if language == "en" else _ZH).items():
+        start, _, end = re.sub(r"\{\w+\}", "{}", words.now).partition("{}")
+        at = text.rfind(start)
+        yield event, words.now, at if at < 0 or text.find(end, at) >= 0 else -1
