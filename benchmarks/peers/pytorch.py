@@ -1,0 +1,108 @@
+"""PyTorch float32 as a worker: our modules, eager, doing what the original does.
+
+    python -m pam_edge.benchmarks.peers.pytorch VARIANT THREADS
+
+The original runs each task as a call of its own: it prepares and encodes the picture, decodes the mask, makes
+the region's tokens, reads the whole prompt and then decodes token by token, over a cache of keys and values.
+Weights are the seeded random ones that an export of `random:VARIANT` has.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from pam_edge.benchmarks.peers.scene import clicks, picture
+from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.export.checkpoint import load_language, load_perceiver, load_vision, open_checkpoint
+from pam_edge.export.graphs import ImageEncoderGraph
+from pam_edge.preprocess import Prompt, encode_prompt, load_image, normalized, resized
+from pam_edge.prompts import PAM_PROMPTS, Texts
+
+
+def encoder(variant: str) -> Callable[[], int]:
+    """The image encoder on one prepared picture: nanoseconds of a run."""
+    checkpoint = open_checkpoint(f"random:{variant}")
+    graph = ImageEncoderGraph(load_vision(checkpoint))
+    size = checkpoint.variant.vision.image_size
+    image = torch.from_numpy(
+        np.ascontiguousarray(normalized(resized(load_image(picture()), size)), np.float32)
+    )
+
+    @torch.inference_mode()
+    def run() -> int:
+        clock = time.perf_counter_ns()
+        graph(image)
+        return time.perf_counter_ns() - clock
+
+    return run
+
+
+def answers(variant: str) -> Callable[[list[str], int], tuple[int, list[list[int]]]]:
+    """The reference flow over all tasks: nanoseconds, and the tokens said."""
+    checkpoint = open_checkpoint(f"random:{variant}")
+    tower, perceiver = load_vision(checkpoint), load_perceiver(checkpoint)
+    language = load_language(checkpoint)
+    size = checkpoint.variant.vision.image_size
+    texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
+    shown, prompt = picture(), Prompt(points=((*clicks(1)[0], 1),))
+
+    def answer(task: str, tokens: int) -> list[int]:
+        image = load_image(shown)
+        pixels = np.ascontiguousarray(normalized(resized(image, size)), np.float32)
+        seen = tower.encode_image(torch.from_numpy(pixels))
+        feeds = encode_prompt(prompt, size=(image.height, image.width), image_size=size, slots=None)
+        coords, labels = (torch.from_numpy(feeds[name]) for name in ("point_coords", "point_labels"))
+        region = tower.decode_masks(
+            tower.without_memory(seen.image_embed), (seen.high_res_0, seen.high_res_1), coords, labels
+        )
+        shown_tokens = perceiver(region.region_embed, region.mask_tokens)
+        before, after = (
+            language.embed_tokens(torch.tensor([ids])) for ids in (texts.ids_before, texts.ids_after(task))
+        )
+        logits, cache = language(torch.cat([before, shown_tokens, after], dim=1))
+        said = [int(logits[0].argmax())]
+        while len(said) < tokens:
+            logits, cache = language(language.embed_tokens(torch.tensor([[said[-1]]])), cache)
+            said.append(int(logits[0].argmax()))
+        return said
+
+    @torch.inference_mode()
+    def run(tasks: list[str], tokens: int) -> tuple[int, list[list[int]]]:
+        clock = time.perf_counter_ns()
+        said = [answer(task, tokens) for task in tasks]
+        return time.perf_counter_ns() - clock, said
+
+    return run
+
+
+def main(argv: list[str]) -> None:
+    """Serve the image encoder, or the whole reference flow."""
+    variant = argv[0]
+    torch.set_num_threads(int(argv[1]))
+    held: dict[str, Any] = {}
+
+    def load(asked: Mapping[str, Any]) -> dict[str, str]:
+        if asked.get("answers"):
+            held["answers"] = answers(variant)
+        else:
+            held["encode"] = encoder(variant)
+        return {"torch": torch.__version__}
+
+    def encode(_: Mapping[str, Any]) -> dict[str, list[int]]:
+        return {"encode": [held["encode"]()]}
+
+    def reference(asked: Mapping[str, Any]) -> dict[str, Any]:
+        spent, said = held["answers"](asked["tasks"], asked["tokens"])
+        return {"total": [spent], "said": said}
+
+    serve({"load": load, "encode": encode, "reference": reference})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
