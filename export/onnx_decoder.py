@@ -11,31 +11,30 @@ positions in the half-split order, SwiGLU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
 from pam_edge.bundle import Embedding, FileRef, TensorSpec
 from pam_edge.config import LanguageConfig
-from pam_edge.errors import IntegrityError, UsageError, cannot_write
-from pam_edge.quantize.fp16 import halved
-from pam_edge.quantize.schemes import FP32, Scheme, Storage
+from pam_edge.errors import UsageError, cannot_write
+from pam_edge.export.onnx_weights import ROPE_COS, ROPE_SIN, Better, Tensors, Weight, paged, write
+from pam_edge.quantize.blockwise import BITS, block_size
+from pam_edge.quantize.schemes import FP32, Scheme
 
 GRAPH, WEIGHTS, EMBEDDING = "decoder.onnx", "decoder.bin", "embedding.bin"
-PAGE = 4096  # weights start on a page, so that engines can map them
+NAME = "decoder"  # of the graph, in schemes and bundles
 _OPSET, _IR = 20, 10
 _EMBED_TOKENS = "language.embed_tokens.weight"
-_ROPE_COS, _ROPE_SIN = "rope.cos", "rope.sin"  # computed, not read
+_INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: 2 to 4 times as fast as float32 ones
 
-Floats = npt.NDArray[np.float32]
-Tensors = Callable[[str], npt.ArrayLike]  # canonical key -> weight, float32
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
+_Stored = Literal["float32", "float16", "q8", "q4"]
 
 
 def language2onnx(
@@ -44,27 +43,29 @@ def language2onnx(
     folder: Path,
     *,
     scheme: Scheme = FP32,
+    better: Better = lambda key: None,
     progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Write `decoder.onnx`, `decoder.bin` and `embedding.bin` into `folder`; return them in that order.
 
     `tensor` gives weights by canonical key (`language.layers.0.self_attn.q_proj.weight`, ...), shapes as in
-    Qwen2's own files. It is called once a key; nothing it returns is kept. `embedding.bin` is the embedding
+    Qwen2's own files. It is called once a key; nothing it returns is kept. Where the scheme asks for blocks,
+    `better` is asked first, with the key, for blocks of that scheme's bits. `embedding.bin` is the embedding
     [V, H], row-major, stored as `scheme` says, and where `language.tied` the graph's head as well.
-    Raises IntegrityError for a misshaped weight, WontFitError on a full disk, EnvironmentProblem where the
-    folder cannot be written.
+    Raises IntegrityError for a misshaped weight, UsageError for storage that this graph has not, WontFitError
+    on a full disk, EnvironmentProblem where the folder cannot be written.
     """
     graph = _Decoder(language, scheme)
     model = graph.build()
     files = (folder / GRAPH, folder / WEIGHTS, folder / EMBEDDING)
-    shape = (language.vocab_size, language.hidden_size)
-    embedding = _Weight("embedding", shape, _EMBED_TOKENS, _storage(scheme, _EMBED_TOKENS, shape))
-    total, done = sum(w.bytes for w in (*graph.weights, embedding)), 0
+    everything = [*graph.weights, _table(language, scheme)]
+    total, done = sum(w.end - w.offset for w in everything), 0
     try:
-        with files[1].open("wb") as weights, files[2].open("wb") as table:
-            for weight, file in [*((w, weights) for w in graph.weights), (embedding, table)]:
-                _append(file, weight, _values(weight, tensor, language))
-                done += weight.bytes
+        with ExitStack() as stack:
+            opened = {path.name: stack.enter_context(path.open("wb")) for path in files[1:]}
+            for weight in everything:
+                write(opened[weight.file], weight, tensor, language=language, better=better)
+                done += weight.end - weight.offset
                 if progress is not None:
                     progress(done, total)
         files[0].write_bytes(model.SerializeToString(deterministic=True))
@@ -76,7 +77,10 @@ def language2onnx(
 def embedding_record(language: LanguageConfig, scheme: Scheme, file: FileRef) -> Embedding:
     """What bundle.json says of the `embedding.bin` that `language2onnx` wrote at that scheme."""
     shape = (language.vocab_size, language.hidden_size)
-    return Embedding(file=file, dtype=_storage(scheme, _EMBED_TOKENS, shape), shape=shape)
+    dtype = _storage(scheme, _EMBED_TOKENS, shape)
+    return Embedding(
+        file=file, dtype=dtype, shape=shape, block=block_size(shape[1]) if dtype in BITS else None
+    )
 
 
 def decoder_specs(language: LanguageConfig) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -103,30 +107,6 @@ def decoder_specs(language: LanguageConfig) -> tuple[tuple[TensorSpec, ...], tup
     return inputs, (logits, *cache("present", "present"))
 
 
-@dataclass(frozen=True)
-class _Weight:
-    """One tensor of the graph: where it comes from, and where its bytes go."""
-
-    name: str
-    shape: tuple[int, ...]  # as the graph reads it
-    key: str
-    storage: Storage
-    transpose: bool = False
-    offset: int = 0
-
-    @property
-    def bytes(self) -> int:
-        return np.dtype(self.storage).itemsize * int(np.prod(self.shape))
-
-    def proto(self, location: str) -> TensorProto:
-        dtype = TensorProto.FLOAT if self.storage == "float32" else TensorProto.FLOAT16
-        proto = TensorProto(name=self.name, data_type=dtype, data_location=TensorProto.EXTERNAL)
-        proto.dims.extend(self.shape)
-        for key, value in (("location", location), ("offset", self.offset), ("length", self.bytes)):
-            proto.external_data.add(key=key, value=str(value))
-        return proto
-
-
 @dataclass
 class _Decoder:
     """Collects nodes, and the list of weights they will want."""
@@ -134,22 +114,12 @@ class _Decoder:
     language: LanguageConfig
     scheme: Scheme
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    weights: list[_Weight] = field(default_factory=list)
-    end: int = 0  # of the weights' file, bytes
+    weights: list[Weight] = field(default_factory=list)
 
     def build(self) -> onnx.ModelProto:
         lm = self.language
-        cos = self.weight("rope.cos", (lm.max_length, lm.head_dim // 2), _ROPE_COS)
-        sin = self.weight("rope.sin", (lm.max_length, lm.head_dim // 2), _ROPE_SIN)
-        head_shape = (lm.vocab_size, lm.hidden_size)
-        shared = []
-        if lm.tied:
-            tied = _Weight(
-                "head", head_shape, _EMBED_TOKENS, _storage(self.scheme, _EMBED_TOKENS, head_shape)
-            )
-            head, shared = self.widened(tied), [tied.proto(EMBEDDING)]
-        else:
-            head = self.weight("head", head_shape, "language.lm_head.weight")
+        cos = self.weight("rope.cos", (lm.max_length, lm.head_dim // 2), ROPE_COS)
+        sin = self.weight("rope.sin", (lm.max_length, lm.head_dim // 2), ROPE_SIN)
         self.last_position()
         residual, hidden = "embeds", "layer.0.normed"
         norm = self.norm_weight("language.layers.0.input_layernorm.weight")
@@ -158,15 +128,14 @@ class _Decoder:
         )
         for i in range(lm.layers):
             residual, hidden = self.layer(i, residual, hidden, rope=(cos, sin))
-        # The head is stored [V, H] as the embedding is, and read transposed: one copy on disk serves both.
-        self.node("Gemm", [hidden, head], ["logits"], transB=1)
+        head = self.head(hidden)
         inputs, outputs = decoder_specs(lm)
         graph = helper.make_graph(
             self.nodes,
             "decoder",
             [_value_info(spec) for spec in inputs],
             [_value_info(spec) for spec in outputs],
-            [w.proto(WEIGHTS) for w in self.weights] + shared,
+            [proto for weight in (*self.weights, *head) for proto in weight.protos()],
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="pam-edge")
@@ -174,16 +143,17 @@ class _Decoder:
     def layer(self, i: int, residual: str, hidden: str, *, rope: tuple[str, str]) -> tuple[str, str]:
         """One block: (residual stream, normed input) to the same two of the next block."""
         lm, at, key = self.language, f"layer.{i}", f"language.layers.{i}"
-        q_shape, kv_shape = (
-            (lm.hidden_size, lm.heads * lm.head_dim),
-            (lm.hidden_size, lm.kv_heads * lm.head_dim),
-        )
-        q = self.linear(hidden, f"{key}.self_attn.q_proj", q_shape, bias=True)
-        k = self.linear(hidden, f"{key}.self_attn.k_proj", kv_shape, bias=True)
-        v = self.linear(hidden, f"{key}.self_attn.v_proj", kv_shape, bias=True)
+        width, kv_width = lm.heads * lm.head_dim, lm.kv_heads * lm.head_dim
+        projections = {f"{key}.self_attn.{kind}_proj": kv_width for kind in "qkv"}
+        projections[f"{key}.self_attn.q_proj"] = width
+        qkv = self.linears(hidden, projections, lm.hidden_size, at=f"{at}.qkv", bias=True)
         self.node(
             "GroupQueryAttention",
-            [q, k, v, f"past_key.{i}", f"past_value.{i}", "seqlens_k", "total_sequence_length", *rope],
+            [
+                *(qkv if len(qkv) == 3 else (*qkv, "", "")),
+                *(f"past_key.{i}", f"past_value.{i}", "seqlens_k", "total_sequence_length"),
+                *rope,
+            ],
             [f"{at}.attended", f"present_key.{i}", f"present_value.{i}"],
             domain="com.microsoft",
             num_heads=lm.heads,
@@ -194,7 +164,7 @@ class _Decoder:
         is_last = i == lm.layers - 1
         if is_last:  # only the last position's logits are wanted, so the rest of this block needs no other
             attended, residual = (self.take_last(name) for name in (attended, residual))
-        out = self.linear(attended, f"{key}.self_attn.o_proj", q_shape[::-1])
+        out = self.linear(attended, f"{key}.self_attn.o_proj", (width, lm.hidden_size))
         residual, hidden = self.add_and_norm(
             residual, out, f"{key}.post_attention_layernorm.weight", f"{at}.attention"
         )
@@ -207,15 +177,69 @@ class _Decoder:
         following = "language.norm" if is_last else f"language.layers.{i + 1}.input_layernorm"
         return self.add_and_norm(residual, down, f"{following}.weight", f"{at}.mlp")
 
+    def linears(
+        self, x: str, outs: dict[str, int], width: int, *, at: str, bias: bool = False
+    ) -> tuple[str, ...]:
+        """Several linears of one input [..., width], `outs` wide; one output where one operator does all.
+
+        Blocks of the same bits lie under each other, and are one matrix to the engine.
+        """
+        stored = {_storage(self.scheme, f"{key}.weight", (out, width)) for key, out in outs.items()}
+        if len(stored) > 1 or not stored & BITS.keys():
+            return tuple(self.linear(x, key, (width, out), bias=bias) for key, out in outs.items())
+        keys, rows = tuple(outs), tuple(outs.values())
+        weight = self.add(
+            f"{at}.weight", (sum(rows), width), [f"{k}.weight" for k in keys], rows, stored.pop()
+        )
+        biases = [f"{key}.bias" for key in keys]
+        added = self.add(f"{at}.bias", (sum(rows),), biases, rows, "float32").name if bias else ""
+        return (self.blocks(x, weight, f"{at}.out", bias=added),)
+
     def linear(self, x: str, key: str, shape: tuple[int, int], *, bias: bool = False) -> str:
-        """x @ W (+ b), `shape` (in, out). The one place that decides how a weight is kept and multiplied."""
+        """x @ W (+ b), `shape` (in, out)."""
         out = f"{key}.out"
+        if _storage(self.scheme, f"{key}.weight", shape[::-1]) in BITS:
+            stored = _storage(self.scheme, f"{key}.weight", shape[::-1])
+            weight = self.add(f"{key}.weight", shape[::-1], [f"{key}.weight"], [shape[1]], stored)
+            added = self.weight(f"{key}.bias", shape[1:], f"{key}.bias") if bias else ""
+            return self.blocks(x, weight, out, bias=added)
         # Files hold (out, in); the engine repacks weights at load, in half the time from (in, out).
-        weight = self.weight(f"{key}.weight", shape, f"{key}.weight", transpose=True)
-        self.node("MatMul", [x, weight], [f"{key}.product" if bias else out])
+        dense = self.weight(f"{key}.weight", shape, f"{key}.weight", transpose=True)
+        self.node("MatMul", [x, dense], [f"{key}.product" if bias else out])
         if bias:
             self.node("Add", [f"{key}.product", self.weight(f"{key}.bias", shape[1:], f"{key}.bias")], [out])
         return out
+
+    def blocks(self, x: str, weight: Weight, out: str, *, bias: str = "") -> str:
+        """x @ W^T (+ b) with W in blocks."""
+        rows, width = weight.shape
+        self.node(
+            "MatMulNBits",
+            [x, weight.name, weight.scales, *(("", "", bias) if bias else ())],
+            [out],
+            domain="com.microsoft",
+            K=width,
+            N=rows,
+            bits=BITS[weight.storage],
+            block_size=block_size(width),
+            accuracy_level=_INT8_ACTIVATIONS,
+        )
+        return out
+
+    def head(self, hidden: str) -> tuple[Weight, ...]:
+        """`logits`, and the weights for them that lie in another file: a tied head reads the embedding's."""
+        lm = self.language
+        if lm.tied:
+            head = replace(_table(lm, self.scheme), name="head")
+        else:
+            key, shape = "language.lm_head.weight", (lm.vocab_size, lm.hidden_size)
+            head = self.add("head", shape, [key], [lm.vocab_size], _storage(self.scheme, key, shape))
+        if head.storage in BITS:
+            self.blocks(hidden, head, "logits")
+        else:
+            # Stored [V, H] as the embedding is, and read transposed: one copy on disk serves both.
+            self.node("Gemm", [hidden, self.widened(head)], ["logits"], transB=1)
+        return (head,) if lm.tied else ()
 
     def add_and_norm(self, residual: str, x: str, norm: str, at: str) -> tuple[str, str]:
         """(residual + x, its RMS norm)."""
@@ -250,14 +274,27 @@ class _Decoder:
         return self.weight(key, (self.language.hidden_size,), key)
 
     def weight(self, name: str, shape: tuple[int, ...], key: str, *, transpose: bool = False) -> str:
-        weight = _Weight(
-            name, shape, key, _storage(self.scheme, key, shape), transpose, offset=-(-self.end // PAGE) * PAGE
-        )
-        self.weights.append(weight)
-        self.end = weight.offset + weight.bytes
-        return self.widened(weight)
+        """A weight of one tensor, as float32 where it is read."""
+        stored = _storage(self.scheme, key, shape)
+        return self.widened(self.add(name, shape, [key], shape[:1], stored, transpose=transpose))
 
-    def widened(self, weight: _Weight) -> str:
+    def add(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        keys: Sequence[str],
+        rows: Sequence[int],
+        storage: _Stored,
+        *,
+        transpose: bool = False,
+    ) -> Weight:
+        """Give a weight its place in the weights' file."""
+        start = paged(self.weights[-1].end) if self.weights else 0
+        weight = Weight(name, shape, tuple(keys), tuple(rows), storage, WEIGHTS, start, transpose)
+        self.weights.append(weight)
+        return weight
+
+    def widened(self, weight: Weight) -> str:
         """The weight as float32: engines widen what is stored in fewer bits once, at load."""
         if weight.storage == "float32":
             return weight.name
@@ -272,38 +309,19 @@ class _Decoder:
         self.nodes.append(node)
 
 
-def _storage(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Literal["float32", "float16"]:
-    storage = "float32" if key in (_ROPE_COS, _ROPE_SIN) else scheme.storage("decoder", key, shape)
-    if storage not in ("float32", "float16"):
-        raise UsageError(f"scheme {scheme.name} is not possible for graph decoder in this version")
+def _table(language: LanguageConfig, scheme: Scheme) -> Weight:
+    shape = (language.vocab_size, language.hidden_size)
+    stored = _storage(scheme, _EMBED_TOKENS, shape)
+    return Weight("embedding", shape, (_EMBED_TOKENS,), shape[:1], stored, EMBEDDING)
+
+
+def _storage(scheme: Scheme, key: str, shape: tuple[int, ...]) -> _Stored:
+    if key in (ROPE_COS, ROPE_SIN):
+        return "float32"
+    storage = scheme.storage(NAME, key, shape)
+    if storage == "w8a8":
+        raise UsageError(f"scheme {scheme.name} wants {key} as w8a8; the decoder takes q8 and q4")
     return storage
-
-
-def _values(weight: _Weight, tensor: Tensors, language: LanguageConfig) -> npt.NDArray[np.floating[Any]]:
-    if weight.key in (_ROPE_COS, _ROPE_SIN):
-        return rope_table(language, np.cos if weight.key == _ROPE_COS else np.sin)
-    values = np.asarray(tensor(weight.key), dtype=np.float32)
-    wanted = weight.shape[::-1] if weight.transpose else weight.shape
-    if values.shape != wanted:
-        raise IntegrityError(f"{weight.key} has shape {values.shape} where the variant wants {wanted}")
-    laid_out = np.ascontiguousarray(values.T if weight.transpose else values)
-    return laid_out if weight.storage == "float32" else halved(laid_out, weight.key)
-
-
-def rope_table(
-    language: LanguageConfig, wave: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-) -> Floats:
-    """`wave` (cos or sin) of position x frequency, [max_length, head_dim / 2].
-
-    Angles are float64: in float32, those of late positions are off by more than the table's own rounding.
-    """
-    frequencies = language.rope_theta ** (-np.arange(0, language.head_dim, 2) / language.head_dim)
-    return wave(np.outer(np.arange(language.max_length), frequencies)).astype(np.float32)
-
-
-def _append(file: BinaryIO, weight: _Weight, values: npt.NDArray[np.floating[Any]]) -> None:
-    file.write(bytes(weight.offset - file.tell()))
-    file.write(values.data)
 
 
 def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

@@ -9,6 +9,7 @@ engine, no model and no device.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,12 +72,27 @@ class Graph(_Strict, frozen=True):
         raise IntegrityError(f"graph {self.name} has no input {name!r}; the bundle does not fit this version")
 
 
-class Embedding(_Strict, frozen=True):
-    """The token embedding [vocabulary, hidden], row-major, stored once: the tied head reads the same file."""
+class Embedding(_Strict, frozen=True, omit_defaults=True):
+    """The token embedding [vocabulary, hidden], row-major, stored once: the tied head reads the same file.
+
+    q8 and q4: codes [vocabulary, blocks, bytes], `block` values of a row each, zero in the middle of their
+    range, the earlier of two in a byte in the low half; from the next multiple of 4096 on, float32 scales.
+    """
 
     file: FileRef
-    dtype: Literal["float32", "float16"]
+    dtype: Literal["float32", "float16", "q8", "q4"]
     shape: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+    block: Annotated[int, Meta(ge=16, le=1024, multiple_of=16)] | None = None
+
+    def layout(self) -> tuple[tuple[int, ...], int, int]:
+        """Shape of the numbers or codes that the file begins with, where scales begin, where they end."""
+        if self.block is None:
+            size = math.prod(self.shape) * (4 if self.dtype == "float32" else 2)
+            return self.shape, size, size
+        blocks = -(-self.shape[1] // self.block)
+        codes = (self.shape[0], blocks, self.block if self.dtype == "q8" else self.block // 2)
+        scales = -(-math.prod(codes) // 4096) * 4096
+        return codes, scales, scales + 4 * self.shape[0] * blocks
 
 
 class Prompts(_Strict, frozen=True):
@@ -250,8 +266,9 @@ def _flaw(manifest: Manifest) -> str | None:
                 return f"graph {graph.name} names a tensor twice"
     if embedding.shape != (language.vocab_size, language.hidden_size):
         return f"the embedding's shape {embedding.shape} is not the variant's vocabulary and width"
-    item = 4 if embedding.dtype == "float32" else 2
-    if embedding.file.bytes != embedding.shape[0] * embedding.shape[1] * item:
+    if (embedding.block is None) != (embedding.dtype in ("float32", "float16")):
+        return f"an embedding of {embedding.dtype} cannot have block {embedding.block}"
+    if embedding.file.bytes != embedding.layout()[2]:
         return f"{embedding.file.path} has {embedding.file.bytes} bytes, not what {embedding.shape} takes"
     if max(manifest.stop_ids) >= language.vocab_size:
         return f"a stop token lies outside the vocabulary of {language.vocab_size}"

@@ -15,7 +15,8 @@ from starved import starved
 from tiny_language import TINY, tiny_bundle, tiny_weights, weight_shapes
 
 from pam_edge.errors import EnvironmentProblem, IntegrityError
-from pam_edge.export.onnx_decoder import PAGE, language2onnx
+from pam_edge.export.onnx_decoder import language2onnx
+from pam_edge.export.onnx_weights import PAGE
 from pam_edge.runtimes import open_decoder
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.kv import KvDecoder

@@ -10,7 +10,8 @@ import numpy as np
 
 from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
 from pam_edge.config import NANO, LanguageConfig, Variant
-from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
+from pam_edge.export.onnx_decoder import decoder_specs, embedding_record, language2onnx
+from pam_edge.quantize.schemes import FP32, Scheme
 
 TINY = LanguageConfig(
     vocab_size=97, hidden_size=48, layers=3, heads=4, kv_heads=2, mlp=112, head_dim=16, max_length=700
@@ -50,13 +51,16 @@ def tiny_weights(lm: LanguageConfig) -> dict[str, np.ndarray]:
     return weights
 
 
-def tiny_bundle(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
+def tiny_bundle(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) -> Bundle:
     """Export the tiny decoder into `folder` and open it."""
-    files = tuple(map(file_ref, language2onnx(lm, tiny_weights(lm).__getitem__, folder)))
+    written = language2onnx(lm, tiny_weights(lm).__getitem__, folder, scheme=scheme)
+    files = tuple(map(file_ref, written))
     inputs, outputs = decoder_specs(lm)
     variant = msgspec.structs.replace(NANO, name="tiny", language=lm)
     graph = Graph(name="decoder", files=files, inputs=inputs, outputs=outputs)
-    return Bundle(folder, tiny_manifest(variant, (graph,), files[2]))
+    manifest = tiny_manifest(variant, (graph,), files[2])
+    embedding = embedding_record(lm, scheme, files[2])
+    return Bundle(folder, msgspec.structs.replace(manifest, embedding=embedding))
 
 
 def tiny_manifest(variant: Variant, graphs: tuple[Graph, ...], embedding: FileRef) -> Manifest:

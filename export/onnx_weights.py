@@ -1,0 +1,153 @@
+"""The decoder's weights as bytes beside its graph: where each lies, how it is stored, written one at a time.
+
+Knows no graph: that a weight is a head or a gate is nothing here. Block formats are those of
+`quantize/blockwise.py`: codes, and from the next page on their scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from pam_edge.config import LanguageConfig
+from pam_edge.errors import IntegrityError
+from pam_edge.quantize.blockwise import BITS, Blocks, block_shapes, quantize
+from pam_edge.quantize.fp16 import halved
+from pam_edge.quantize.schemes import Storage
+
+PAGE = 4096  # weights start on a page, so that engines can map them
+ROPE_COS, ROPE_SIN = "rope.cos", "rope.sin"  # computed, not read
+
+Floats = npt.NDArray[np.float32]
+Tensors = Callable[[str], npt.ArrayLike]  # canonical key -> weight, float32
+Better = Callable[[str], Blocks | None]  # canonical key -> blocks chosen by data; None: the nearest ones
+
+
+_ITEM = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor as the graph knows it: name, ONNX type, shape, and where in the file it starts."""
+
+    name: str
+    kind: TensorProto.DataType
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        """Its size in the file."""
+        return _ITEM[self.kind] * int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of the graph: the tensors it is made of, one under the other, and where its bytes go.
+
+    `shape` is as the graph reads it, [out, in] for blocks; `rows` says how much of its first axis each of
+    `keys` gives.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    keys: tuple[str, ...]
+    rows: tuple[int, ...]
+    storage: Storage
+    file: str
+    offset: int = 0
+    transpose: bool = False
+
+    @property
+    def scales(self) -> str:
+        """Name of the scales of a weight in blocks."""
+        return f"{self.name}.scales"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The tensors it is stored as."""
+        if self.storage in ("q4", "q8"):
+            codes, scales = block_shapes(self.shape[0], self.shape[1], bits=BITS[self.storage])
+            return (
+                Part(self.name, TensorProto.UINT8, codes, self.offset),
+                Part(self.scales, TensorProto.FLOAT, scales, paged(self.offset + int(np.prod(codes)))),
+            )
+        kind = TensorProto.FLOAT if self.storage == "float32" else TensorProto.FLOAT16
+        return (Part(self.name, kind, self.shape, self.offset),)
+
+    @property
+    def end(self) -> int:
+        """The first byte after it in its file."""
+        last = self.parts[-1]
+        return last.offset + last.bytes
+
+    def protos(self) -> Iterator[TensorProto]:
+        """What the graph says of it."""
+        for part in self.parts:
+            proto = TensorProto(name=part.name, data_type=part.kind, data_location=TensorProto.EXTERNAL)
+            proto.dims.extend(part.shape)
+            for key, value in (("location", self.file), ("offset", part.offset), ("length", part.bytes)):
+                proto.external_data.add(key=key, value=str(value))
+            yield proto
+
+
+def paged(offset: int) -> int:
+    """The next start of a page."""
+    return -(-offset // PAGE) * PAGE
+
+
+def write(
+    file: BinaryIO, weight: Weight, tensor: Tensors, *, language: LanguageConfig, better: Better
+) -> None:
+    """Append a weight to its file, a tensor at a time. Raises IntegrityError for a misshaped one."""
+    file.write(bytes(weight.offset - file.tell()))
+    if weight.storage in ("q4", "q8"):
+        _write_blocks(file, weight, tensor, better)
+        return
+    for key, rows in zip(weight.keys, weight.rows, strict=True):
+        if key in (ROPE_COS, ROPE_SIN):
+            file.write(rope_table(language, np.cos if key == ROPE_COS else np.sin).data)
+            continue
+        laid_out = _read(tensor, key, (rows, *weight.shape[1:]), transpose=weight.transpose)
+        file.write((laid_out if weight.storage == "float32" else halved(laid_out, key)).data)
+
+
+def _write_blocks(file: BinaryIO, weight: Weight, tensor: Tensors, better: Better) -> None:
+    bits, start = BITS[weight.storage], weight.parts[1].offset
+    scales = []
+    for key, rows in zip(weight.keys, weight.rows, strict=True):
+        shape = (rows, weight.shape[1])
+        blocks = better(key)
+        if blocks is None:
+            blocks = quantize(_read(tensor, key, shape), bits=bits, name=key)
+        if (blocks.codes.shape, blocks.scales.shape) != block_shapes(*shape, bits=bits):
+            raise ValueError(f"{key} came as blocks {blocks.codes.shape} of {blocks.bits} bits")
+        file.write(blocks.codes.data)
+        scales.append(blocks.scales)
+    file.write(bytes(start - file.tell()))
+    for each in scales:
+        file.write(each.data)
+
+
+def _read(tensor: Tensors, key: str, shape: tuple[int, ...], *, transpose: bool = False) -> npt.NDArray[Any]:
+    values = np.asarray(tensor(key), dtype=np.float32)
+    wanted = shape[::-1] if transpose else shape
+    if values.shape != wanted:
+        raise IntegrityError(f"{key} has shape {values.shape} where the variant wants {wanted}")
+    return np.ascontiguousarray(values.T if transpose else values)
+
+
+def rope_table(
+    language: LanguageConfig, wave: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+) -> Floats:
+    """`wave` (cos or sin) of position x frequency, [max_length, head_dim / 2].
+
+    Angles are float64: in float32, those of late positions are off by more than the table's own rounding.
+    """
+    frequencies = language.rope_theta ** (-np.arange(0, language.head_dim, 2) / language.head_dim)
+    return wave(np.outer(np.arange(language.max_length), frequencies)).astype(np.float32)
