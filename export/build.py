@@ -20,7 +20,7 @@ from pam_edge.export.forecast import Forecast, forecast
 from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
-from pam_edge.export.parts import Part, load_recording, recording, specs, split_told
+from pam_edge.export.parts import Part, load_recording, recording, save_recording, specs, split_told
 from pam_edge.export.workspace import Workspace
 from pam_edge.prompts import PAM_PROMPTS
 from pam_edge.quantize.schemes import Scheme, scheme_named
@@ -101,7 +101,7 @@ def build(
             if work.finished(kept) is None:
                 with work.step() as place:
                     found = part.record(recorded, limit=tolerance.tie, tell=partial(_half, report, name, 0.0))
-                    (place / kept).write_bytes(npz_bytes(found, compress=False))
+                    save_recording(place / kept, found)
                 work.keep(kept, [], scratch=[kept])
             report(name, 0.5)
             with work.step() as place:
@@ -120,7 +120,7 @@ def build(
 
 
 def _half(report: Report, name: str, start: float, part: float) -> None:
-    report(name, start + part / 2)
+    report(name, start + 0.49 * part)  # 1.0 is for the finished graph
 
 
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:

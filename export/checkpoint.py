@@ -144,23 +144,27 @@ def open_checkpoint(
     )
 
 
-def load_module(module: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
+def load_module(
+    module: nn.Module, checkpoint: Checkpoint, prefix: str, *, without: str | None = None
+) -> None:
     """Fill a module built on the meta device from the keys under `prefix` (such as `vision.`).
 
-    Raises one IntegrityError that names missing, extra and misshaped keys.
+    What lies below `without` (such as `image_encoder.`) stays on the meta device. Raises one IntegrityError
+    that names missing, extra and misshaped keys.
     """
-    wanted = {f"{prefix}{key}": tuple(value.shape) for key, value in module.state_dict().items()}
+    shapes = {f"{prefix}{key}": tuple(value.shape) for key, value in module.state_dict().items()}
     held = {key: checkpoint.shape(key) for key in checkpoint.keys() if key.startswith(prefix)}  # noqa: SIM118
-    _compare(wanted, held, where=checkpoint.weights.source)
+    _compare(shapes, held, where=checkpoint.weights.source)
+    wanted = [key for key in shapes if without is None or not key.startswith(prefix + without)]
     state = {key[len(prefix) :]: checkpoint.tensor(key) for key in wanted}
-    module.load_state_dict(state, assign=True)
+    module.load_state_dict(state, assign=True, strict=without is None)
 
 
-def load_vision(checkpoint: Checkpoint) -> VisionTower:
-    """The vision tower, filled, for inference."""
+def load_vision(checkpoint: Checkpoint, *, image_encoder: bool = True) -> VisionTower:
+    """The vision tower, filled, for inference; without its image encoder, it takes a twentieth."""
     with torch.device("meta"):
         module = VisionTower(checkpoint.variant.vision)
-    load_module(module, checkpoint, "vision.")
+    load_module(module, checkpoint, "vision.", without=None if image_encoder else "image_encoder.")
     return module.eval().requires_grad_(False)
 
 

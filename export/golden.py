@@ -24,8 +24,12 @@ from pam_edge.prompts import Lang, Texts
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
+Embed = Callable[[Sequence[int]], Tensor]  # tokens -> embeddings [1, n, H]
+Logits = Callable[[Tensor, int], Tensor]  # embeddings [1, T, H] and a count of last positions -> [count, V]
 SHOWN = 16  # region tokens in the decoder's prompt: enough to tell positions apart, small to store
 STEPS = 8  # greedy tokens after that prompt
+SAID = "A red disc with a pattern of checks, on a ground that grows lighter to one side."
+SAID_STEPS = 16  # tokens of it after that prompt, where greedy ones would take too long
 TOP = 8  # best tokens kept of each step
 TASK = "brief"
 LANG: Lang = "en"
@@ -121,17 +125,21 @@ def record_memory_attention(graph: nn.Module, variant: Variant, recorded: Mappin
 
 def record_decoder(language: Language, texts: Texts, recorded: Mapping[str, Array]) -> Arrays:
     """A short prompt (text, some region tokens, text), then greedy steps: logits and best tokens of each."""
-    region = torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])[:, :SHOWN]
-    embeds = _prompt(language, texts, region)
+    embeds = _prompt(_table(language), texts, _region(recorded)[:, :SHOWN])
     tokens, logits = _greedy(language, embeds, steps=STEPS)
-    top, ids = logits.topk(min(TOP, logits.shape[1]))
-    return {
-        "decoder/embeds": embeds[0].numpy(),
-        "decoder/tokens": np.array(tokens, np.int64),
-        "decoder/logits": logits.numpy(),
-        "decoder/top": top.numpy(),
-        "decoder/top_ids": ids.numpy(),
-    }
+    return _steps(embeds, tokens, logits)
+
+
+def record_forced(
+    embed: Embed, logits: Logits, texts: Texts, said: Sequence[int], recorded: Mapping[str, Array]
+) -> Arrays:
+    """The same of the tokens `said`, whatever the model would say: for one that is run layer by layer.
+
+    `logits` gives those of the last so many positions of a text's embeddings.
+    """
+    embeds = _prompt(embed, texts, _region(recorded)[:, :SHOWN])
+    said = tuple(said[:SAID_STEPS])
+    return _steps(embeds, said, logits(torch.cat([embeds, embed(said)], dim=1), len(said) + 1))
 
 
 def record_answer(
@@ -145,12 +153,10 @@ def record_answer(
 ) -> Told | None:
     """A whole answer to the click, cut where rounding could choose another token (`limit` 0: not cut).
 
-    None where that leaves nothing, or where the model is too large for it to be worth its time.
+    None where that leaves nothing.
     """
-    if _weights(language.config) > WHOLE_ANSWER:
-        return None
-    region = torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])
-    tokens, logits = _greedy(language, _prompt(language, texts, region), steps=LONGEST_ANSWER)
+    embeds = _prompt(_table(language), texts, _region(recorded))
+    tokens, logits = _greedy(language, embeds, steps=LONGEST_ANSWER)
     sure: list[int] = []
     margins: list[float] = []
     for token, row in zip(tokens, logits, strict=False):
@@ -199,12 +205,34 @@ def _run(
     return {f"{at}/{spec.name}": value.numpy() for spec, value in zip(outputs, values, strict=True)}
 
 
-@torch.no_grad()
-def _prompt(language: Language, texts: Texts, region: Tensor) -> Tensor:
+def _region(recorded: Mapping[str, Array]) -> Tensor:
+    return torch.from_numpy(recorded[f"perceiver/{CLICK}/region_tokens"])
+
+
+def _table(language: Language) -> Embed:
+    @torch.no_grad()
+    def embed(ids: Sequence[int]) -> Tensor:
+        rows: Tensor = language.embed_tokens(torch.tensor([list(ids)]))
+        return rows
+
+    return embed
+
+
+def _prompt(embed: Embed, texts: Texts, region: Tensor) -> Tensor:
     """[1, T, H]: the text before, the region's tokens, the text after."""
-    before, after = texts.ids_before, texts.ids_after(TASK, lang=LANG)
-    embed = language.embed_tokens
-    return torch.cat([embed(torch.tensor([before])), region, embed(torch.tensor([after]))], dim=1)
+    return torch.cat([embed(texts.ids_before), region, embed(texts.ids_after(TASK, lang=LANG))], dim=1)
+
+
+def _steps(embeds: Tensor, tokens: Sequence[int], logits: Tensor) -> Arrays:
+    """A prompt [1, T, H], the tokens after it and the logits [n + 1, V] of both, as entries."""
+    top, ids = logits.topk(min(TOP, logits.shape[1]))
+    return {
+        "decoder/embeds": embeds[0].numpy(),
+        "decoder/tokens": np.array(tokens, np.int64),
+        "decoder/logits": logits.numpy(),
+        "decoder/top": top.numpy(),
+        "decoder/top_ids": ids.numpy(),
+    }
 
 
 @torch.no_grad()
@@ -219,5 +247,6 @@ def _greedy(language: Language, embeds: Tensor, *, steps: int) -> tuple[list[int
     return tokens, torch.stack(rows)
 
 
-def _weights(config: LanguageConfig) -> int:
-    return config.layers * config.hidden_size * (3 * config.mlp + 2 * config.hidden_size)
+def answers_greedily(config: LanguageConfig) -> bool:
+    """Whether a model is small enough for a whole greedy answer to be worth its time and memory."""
+    return config.layers * config.hidden_size * (3 * config.mlp + 2 * config.hidden_size) <= WHOLE_ANSWER

@@ -1,4 +1,4 @@
-"""One graph at a time: fill its module, write its files, record what PyTorch gives, let go of the weights.
+"""One graph at a time: fill its module, record what PyTorch gives, write its files, let go of the weights.
 
 Knows modules, the exporter and the recordings; not the order of graphs, nor what a bundle is.
 """
@@ -6,10 +6,13 @@ Knows modules, the exporter and the recordings; not the order of graphs, nor wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from tokenizers import Tokenizer
 from torch import nn
 from typing_extensions import assert_never
 
@@ -23,9 +26,9 @@ from pam_edge.export.graphs import (
     ImageEncoderGraph,
     MaskDecoderGraph,
     PerceiverGraph,
-    StatelessName,
     graph_specs,
 )
+from pam_edge.export.layered import embedded, last_logits
 from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
 from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
@@ -38,55 +41,62 @@ Recorded = Callable[[GraphName], Arrays]  # an earlier graph's recording
 _TOLD = "told"
 
 
-def make_graph(
-    name: GraphName,
-    checkpoint: Checkpoint,
-    place: Path,
-    *,
-    scheme: Scheme,
-    recorded: Recorded,
-    limit: float,
-    tell: Tell,
-) -> tuple[str, ...]:
-    """Write a graph's files and its recording into `place`; return the files' names, the engine's first.
+@dataclass
+class Part:
+    """One graph of a checkpoint. Its module is filled when it is first needed, and goes with the part."""
 
-    `limit` is the error of logits below which two tokens count as a tie in the recorded answer.
-    """
-    variant = checkpoint.variant
-    match name:
-        case "image_encoder":
-            encoder = ImageEncoderGraph(load_vision(checkpoint))
-            files = _write(encoder, name, variant, place, scheme, tell)
-            found = golden.record_image_encoder(encoder, variant)
-        case "mask_decoder":
-            masks = MaskDecoderGraph(load_vision(checkpoint))
-            files = _write(masks, name, variant, place, scheme, tell)
-            found = golden.record_mask_decoder(masks, variant, recorded("image_encoder"))
-        case "perceiver":
-            perceiver = PerceiverGraph(load_perceiver(checkpoint))
-            files = _write(perceiver, name, variant, place, scheme, tell)
-            found = golden.record_perceiver(perceiver, variant, recorded("mask_decoder"))
-        case "memory_encoder":
-            memory = MemoryEncoderGraph(load_vision(checkpoint))
-            files = _write(memory, name, variant, place, scheme, tell)
-            seen = recorded("image_encoder") | recorded("mask_decoder")
-            found = golden.record_memory_encoder(memory, variant, seen)
-        case "memory_attention":
-            attention = MemoryAttentionGraph(load_vision(checkpoint))
-            files = _write(attention, name, variant, place, scheme, tell)
-            seen = recorded("image_encoder") | recorded("mask_decoder") | recorded("memory_encoder")
-            found = golden.record_memory_attention(attention, variant, seen)
-        case "perceiver_frame":
-            later = PerceiverFrameGraph(load_perceiver(checkpoint))
-            files = _write(later, name, variant, place, scheme, tell)
-            found = golden.record_perceiver(later, variant, recorded("mask_decoder"), name)
-        case "decoder":
-            files = _write_decoder(checkpoint, place, scheme, lambda part: tell(0.7 * part))
-            found = _record_decoder(checkpoint, recorded("perceiver"), limit)
-        case other:
-            assert_never(other)
-    (place / recording(name)).write_bytes(npz_bytes(found, compress=False))
-    return files
+    name: GraphName
+    checkpoint: Checkpoint
+
+    def record(self, recorded: Recorded, *, limit: float, tell: Tell) -> Arrays:
+        """What PyTorch gives. `limit`: the error of logits below which two tokens count as a tie."""
+        variant = self.checkpoint.variant
+        match self.name:
+            case "image_encoder":
+                return golden.record_image_encoder(self._module, variant)
+            case "mask_decoder":
+                return golden.record_mask_decoder(self._module, variant, recorded("image_encoder"))
+            case "perceiver" | "perceiver_frame":
+                return golden.record_perceiver(self._module, variant, recorded("mask_decoder"), self.name)
+            case "memory_encoder":
+                seen = recorded("image_encoder") | recorded("mask_decoder")
+                return golden.record_memory_encoder(self._module, variant, seen)
+            case "memory_attention":
+                seen = recorded("image_encoder") | recorded("mask_decoder") | recorded("memory_encoder")
+                return golden.record_memory_attention(self._module, variant, seen)
+            case "decoder":
+                return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, tell=tell)
+            case other:
+                assert_never(other)
+
+    def write(self, place: Path, *, scheme: Scheme, tell: Tell) -> tuple[str, ...]:
+        """Write the graph's files into `place`; return their names, the engine's first."""
+        if self.name == "decoder":
+            files = _write_decoder(self.checkpoint, place, scheme, tell)
+        else:
+            specs = graph_specs(self.checkpoint.variant, self.name)
+            files = module2onnx(self._module, *specs, place / f"{self.name}.onnx", scheme=scheme)
+        return tuple(file.name for file in files)
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        match self.name:
+            case "image_encoder":
+                return ImageEncoderGraph(load_vision(self.checkpoint))
+            case "mask_decoder":
+                return MaskDecoderGraph(load_vision(self.checkpoint, image_encoder=False))
+            case "memory_encoder":
+                return MemoryEncoderGraph(load_vision(self.checkpoint, image_encoder=False))
+            case "memory_attention":
+                return MemoryAttentionGraph(load_vision(self.checkpoint, image_encoder=False))
+            case "perceiver":
+                return PerceiverGraph(load_perceiver(self.checkpoint))
+            case "perceiver_frame":
+                return PerceiverFrameGraph(load_perceiver(self.checkpoint))
+            case "decoder":
+                raise ValueError("the decoder's weights are never all in memory")
+            case other:
+                assert_never(other)
 
 
 def recording(name: GraphName) -> str:
@@ -94,8 +104,13 @@ def recording(name: GraphName) -> str:
     return f"recorded-{name}.npz"
 
 
+def save_recording(path: Path, found: Arrays) -> None:
+    """Keep what `Part.record` gave, whole."""
+    path.write_bytes(npz_bytes(found, compress=False))
+
+
 def load_recording(path: Path) -> Arrays:
-    """What `make_graph` recorded: whole tensors, by their names in golden.npz."""
+    """What `Part.record` gave: whole tensors, by their names in golden.npz."""
     with np.load(path, allow_pickle=False) as held:
         return {key: held[key] for key in held.files}
 
@@ -107,34 +122,33 @@ def split_told(recorded: Arrays) -> tuple[Arrays, Told | None]:
 
 
 def specs(variant: Variant, name: GraphName) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of the files that `make_graph` writes."""
+    """Inputs and outputs of the files that `Part.write` writes."""
     return decoder_specs(variant.language) if name == "decoder" else graph_specs(variant, name)
 
 
-def _write(
-    graph: nn.Module, name: StatelessName, variant: Variant, place: Path, scheme: Scheme, tell: Tell
-) -> tuple[str, ...]:
-    tell(0.2)
-    files = module2onnx(graph, *graph_specs(variant, name), place / f"{name}.onnx", scheme=scheme)
-    tell(0.8)
-    return tuple(file.name for file in files)
-
-
-def _write_decoder(checkpoint: Checkpoint, place: Path, scheme: Scheme, tell: Tell) -> tuple[str, ...]:
-    files = language2onnx(
+def _write_decoder(checkpoint: Checkpoint, place: Path, scheme: Scheme, tell: Tell) -> tuple[Path, ...]:
+    return language2onnx(
         checkpoint.variant.language,
         lambda key: checkpoint.tensor(key).numpy(),
         place,
         scheme=scheme,
         progress=lambda done, total: tell(done / total),
     )
-    return tuple(file.name for file in files)
 
 
-def _record_decoder(checkpoint: Checkpoint, regions: Arrays, limit: float) -> Arrays:
-    language, texts = load_language(checkpoint), Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
-    found = golden.record_decoder(language, texts, regions)
-    told = golden.record_answer(
-        language, texts, regions, variant=checkpoint.variant, stop_ids=checkpoint.stop_ids, limit=limit
-    )
+def _record_decoder(checkpoint: Checkpoint, regions: Arrays, *, limit: float, tell: Tell) -> Arrays:
+    """With the whole model where it is small enough for a greedy answer, else layer by layer."""
+    texts, told = Texts(checkpoint.tokenizer_json, PAM_PROMPTS), None
+    variant = checkpoint.variant
+    if golden.answers_greedily(variant.language):
+        language = load_language(checkpoint)
+        found = golden.record_decoder(language, texts, regions)
+        told = golden.record_answer(
+            language, texts, regions, variant=variant, stop_ids=checkpoint.stop_ids, limit=limit
+        )
+    else:
+        words = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
+        said = words.encode(golden.SAID, add_special_tokens=False).ids
+        embed, logits = partial(embedded, checkpoint), partial(last_logits, checkpoint, tell=tell)
+        found = golden.record_forced(embed, logits, texts, said, regions)
     return {**found, _TOLD: np.frombuffer(msgspec.json.encode(told), np.uint8)}

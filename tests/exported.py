@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ class Exported:
         """The bundle, a test's own to spoil."""
         shutil.copytree(self.bundle, place)
         return place
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """What tells the files of a folder from others."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 def export_nano(root: Path) -> Exported:

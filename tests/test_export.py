@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import shutil
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from command import PROGRAM, finish, pam_edge, start
-from exported import Exported
+from exported import Exported, digests
 
 from pam_edge import golden as thinning
 from pam_edge import host
@@ -28,7 +27,6 @@ from pam_edge.export.build import build, plan
 from pam_edge.export.checkpoint import expected_shapes
 from pam_edge.export.fingerprint import fingerprint
 from pam_edge.export.forecast import Forecast, check_fits, forecast
-from pam_edge.export.workspace import STATE
 from pam_edge.golden import Golden
 from pam_edge.quantize.schemes import FP32, scheme_named
 from pam_edge.verify import verify
@@ -37,56 +35,6 @@ if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
 
 NANO_WORDS = ("export", "--target", "cpu", "--weights", "random:nano")
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-# Deaths in order, each a real SIGKILL at the named moment. What was finished before must survive it.
-DEATHS = {
-    "a graph written but not recorded": (
-        "import pam_edge.export.golden as m; m.record_image_encoder = lambda *a: die()",
-        [],
-    ),
-    "between moving a graph's files": (
-        "import pathlib; old = pathlib.Path.replace\n"
-        "pathlib.Path.replace = lambda a, b: die() if 'recorded-mask' in str(b) else old(a, b)",
-        ["image_encoder"],
-    ),
-    "in the middle of the weights": (
-        "import pam_edge.export.onnx_decoder as m; old = m._append; count = [0]\n"
-        "def append(*a):\n"
-        "    count[0] += 1\n"
-        "    return old(*a) if count[0] < 20 else die()\n"
-        "m._append = append",
-        ["image_encoder", "mask_decoder", "perceiver"],
-    ),
-    "after the manifest, before the scratch files went": (
-        "from pam_edge.export.workspace import Workspace; Workspace.close = lambda self: die()",
-        ["image_encoder", "mask_decoder", "perceiver", "decoder", "rest"],
-    ),
-}
-
-
-@pytest.mark.slow
-def test_killed_at_every_kind_of_moment_it_ends_with_the_same_bytes(
-    exported: Exported, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    for moment, (patch, survived) in DEATHS.items():
-        program = f"import os, signal\ndef die(): os.kill(os.getpid(), signal.SIGKILL)\n{patch}\n{PROGRAM}"
-        result = finish(start(*NANO_WORDS, "-o", out, program=program))
-        assert result.code == -signal.SIGKILL, (moment, result)
-        assert sorted(json.loads((out / STATE).read_text())["steps"]) == sorted(survived), moment
-        if (out / MANIFEST).exists():
-            assert survived[-1] == "rest"
-        else:
-            assert pam_edge("inspect", out).code == 6, "an unfinished export must not open"
-    result = finish(start(*NANO_WORDS, "-o", out))
-    assert result.code == 0, result.err
-    assert result.err.count("kept from before") == 4
-    assert digests(out) == digests(exported.bundle)
 
 
 @pytest.mark.slow

@@ -1,0 +1,120 @@
+"""Exports killed at every kind of moment: what was finished survives, and the bytes are the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from command import PROGRAM, Result, finish, pam_edge, start
+from exported import Exported, digests
+
+from pam_edge.bundle import MANIFEST
+from pam_edge.export.build import GRAPHS
+from pam_edge.export.graphs import STATELESS
+from pam_edge.export.parts import recording
+from pam_edge.export.workspace import STATE
+
+NANO_WORDS = ("export", "--target", "cpu", "--weights", "random:nano")
+PRELUDE = """
+import os, signal
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def die_at_weight(number):
+    import pam_edge.export.parts as m
+    old, count = m.language2onnx, [0]
+    def language2onnx(language, tensor, *args, **named):
+        def counted(key):
+            count[0] += 1
+            return tensor(key) if count[0] < number else die()
+        return old(language, counted, *args, **named)
+    m.language2onnx = language2onnx
+"""
+LAYERED = "import pam_edge.export.golden as g; g.WHOLE_ANSWER = 0"  # nano recorded as large models are
+
+
+def steps(*names: str) -> list[str]:
+    """All that is kept of finished graphs."""
+    return [each for name in names for each in (name, recording(name))]  # type: ignore[arg-type]
+
+
+# Deaths in order, each a real SIGKILL at the named moment. What was finished before must survive it.
+DEATHS = {
+    "a graph's numbers recorded but not kept": (
+        "import pam_edge.export.build as m; m.save_recording = lambda *a: die()",
+        [],
+    ),
+    "a graph recorded but not written": (
+        "import pam_edge.export.parts as m; m.module2onnx = lambda *a, **k: die()",
+        [recording("image_encoder")],
+    ),
+    "between moving a graph's files": (
+        "import pathlib; old = pathlib.Path.replace\n"
+        "pathlib.Path.replace = lambda a, b: die() if 'mask_decoder.onnx' in str(b) else old(a, b)",
+        [*steps("image_encoder"), recording("mask_decoder")],
+    ),
+    "in the middle of the weights": (
+        "die_at_weight(20)",
+        [*steps(*STATELESS), recording("decoder")],
+    ),
+    "after the manifest, before the scratch files went": (
+        "from pam_edge.export.workspace import Workspace; Workspace.close = lambda self: die()",
+        [*steps(*GRAPHS), "rest"],
+    ),
+}
+# The same of the decoder alone, recorded layer by layer.
+LAYERED_DEATHS = {
+    "in the middle of a layer": (
+        "import pam_edge.export.layered as m; old = m._layer\n"
+        "m._layer = lambda c, i: old(c, i) if i < 2 else die()",
+        steps(*STATELESS),
+    ),
+    "in the middle of the weights": (
+        "die_at_weight(7)",
+        [*steps(*STATELESS), recording("decoder")],
+    ),
+}
+
+
+def export(out: Path, patch: str = "") -> Result:
+    return finish(start(*NANO_WORDS, "-o", out, program=f"{PRELUDE}\n{patch}\n{PROGRAM}"))
+
+
+@pytest.mark.slow
+def test_killed_at_every_kind_of_moment_it_ends_with_the_same_bytes(
+    exported: Exported, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for moment, (patch, survived) in DEATHS.items():
+        result = export(out, patch)
+        assert result.code == -signal.SIGKILL, (moment, result)
+        assert sorted(json.loads((out / STATE).read_text())["steps"]) == sorted(survived), moment
+        if (out / MANIFEST).exists():
+            assert survived[-1] == "rest"
+        else:
+            assert pam_edge("inspect", out).code == 6, "an unfinished export must not open"
+    result = export(out)
+    assert result.code == 0, result.err
+    assert result.err.count("kept from before") == len(GRAPHS)
+    assert digests(out) == digests(exported.bundle)
+
+
+@pytest.mark.slow
+def test_a_model_recorded_layer_by_layer_ends_with_the_same_bytes_too(
+    exported: Exported, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        shutil.copytree(exported.half, folder)
+    result = export(whole, LAYERED)
+    assert result.code == 0, result.err
+    for moment, (patch, survived) in LAYERED_DEATHS.items():
+        result = export(killed, f"{LAYERED}\n{patch}")
+        assert result.code == -signal.SIGKILL, (moment, result)
+        assert sorted(json.loads((killed / STATE).read_text())["steps"]) == sorted(survived), moment
+    result = export(killed, LAYERED)
+    assert result.code == 0, result.err
+    assert digests(killed) == digests(whole)
+    assert digests(killed) != digests(exported.bundle), "it was recorded in another way"
