@@ -63,11 +63,11 @@ def _attention(
     attended = _MULTI_HEAD_ATTENTION(
         *joined, num_heads=heads, scale=1 / math.sqrt(width) if scale is None else scale
     )
-    apart = op.Reshape(attended, op.Constant(value_ints=[0, 0, heads, value.shape[3]]))
-    return op.Transpose(apart, perm=[0, 2, 1, 3])
+    apart: Any = op.Constant(value_ints=[0, 0, heads, value.shape[3]])  # 0: as it was
+    return op.Transpose(op.Reshape(attended, apart), perm=[0, 2, 1, 3])
 
 
 def _join_heads(x: Any) -> Any:
     """[B, heads, T, d] -> [B, T, heads * d]; undoes what the modules do, so that the optimizer drops both."""
-    together = op.Transpose(x, perm=[0, 2, 1, 3])
-    return op.Reshape(together, op.Constant(value_ints=[0, 0, x.shape[1] * x.shape[3]]))
+    together: Any = op.Constant(value_ints=[0, 0, x.shape[1] * x.shape[3]])
+    return op.Reshape(op.Transpose(x, perm=[0, 2, 1, 3]), together)

@@ -31,8 +31,8 @@ _MOVERS = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 class Static:
     """How the numbers of a layer become 8-bit integers. Weights are symmetric int8, a scale per output.
 
-    `fused`: each layer is ONNX Runtime's own operator, integers in and floats out, its bias in float: measured
-    four times as fast as float on AVX-512 VNNI. Otherwise standard QuantizeLinear and DequantizeLinear pairs,
+    `fused`: each layer is ONNX Runtime's own operator, integers in and floats out, its bias in float: four
+    times as fast as float on AVX-512 VNNI. Otherwise standard QuantizeLinear and DequantizeLinear pairs,
     which other engines look for; biases stay float in both.
     """
 
@@ -187,7 +187,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, source: _Source, how: Static) -> No
         graph, f"{base}.q", np.ascontiguousarray(integers if how.fused or not turned else integers.T)
     )
     scale = _initializer(graph, f"{base}.scale", scales)
-    first, movers = _path(node)
+    movers = _path(node)[1]
     given = source.integers if source.floats is None else source.floats
     moved = movers[0] if movers else node
     moved.replace_input_with(0, given)

@@ -1,0 +1,125 @@
+"""Which values the tensors of a float graph take, found while it runs; no tensor leaves the engine whole.
+
+The graph gets outputs of its own: each tensor's least and greatest value, and every so-manieth value between
+them. Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators watch
+every tensor of a graph, in one process from the first picture to the last: too much memory at full size, and
+nothing to go on from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from pam_edge.quantize.static import Range, Static, parameters
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+KEPT = 2048  # values kept of a tensor and run, at most
+_SHRINK = np.linspace(1.0, 0.3, 29)  # parts of a side's extreme that are tried as its end
+
+
+class Seen(NamedTuple):
+    """What one run showed of one tensor."""
+
+    low: float
+    high: float
+    stride: int  # how many values each of `some` stands for
+    some: Floats
+
+
+class Observer:
+    """A float graph, ready to run and to be watched at `tensors`."""
+
+    def __init__(self, graph: Path, tensors: Sequence[str], *, threads: int = 0) -> None:
+        model = ir.load(graph)
+        self._outputs = [str(value.name) for value in model.graph.outputs]
+        self._tensors, self._strides = list(tensors), []
+        values = {value.name: value for value in model.graph.inputs}
+        values |= {value.name: value for node in model.graph for value in node.outputs}
+        constants: dict[int, ir.Value] = {}
+        for name in tensors:
+            self._strides.append(_watch(model.graph, values[name], constants))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(graph.parent)
+        )
+        self._session = ort.InferenceSession(
+            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Seen]]:
+        """The graph's own outputs, and what the run showed of every tensor."""
+        wanted = [f"{name}.{part}" for name in self._tensors for part in ("low", "high", "some")]
+        found = self._session.run([*self._outputs, *wanted], dict(feeds))
+        own, rest = found[: len(self._outputs)], found[len(self._outputs) :]
+        seen = {
+            name: Seen(float(rest[3 * i]), float(rest[3 * i + 1]), self._strides[i], rest[3 * i + 2])
+            for i, name in enumerate(self._tensors)
+        }
+        return dict(zip(self._outputs, own, strict=True)), seen
+
+
+def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> int:
+    """Give the graph a tensor's extremes and a thinned copy as outputs; by what it is thinned."""
+    fixed = [n for n in value.shape or () if isinstance(n, int)]
+    stride = max(1, math.prod(fixed) // KEPT)
+    while stride > 1 and math.gcd(stride, fixed[-1] if fixed else 1) > 1:
+        stride += 1  # no common factor with the channels: every one of them gets its turn
+    for number in (-1, 0, stride, 2**63 - 1):
+        if number not in constants:
+            tensor = ir.tensor(np.array([number]), name=f"watch.{number}")
+            constants[number] = ir.Value(
+                name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
+            graph.register_initializer(constants[number])
+    flat = ir.node("Reshape", [value, constants[-1]])
+    zero, end = constants[0], constants[2**63 - 1]
+    nodes = [
+        ir.node("ReduceMin", [value], attributes={"keepdims": 0}),
+        ir.node("ReduceMax", [value], attributes={"keepdims": 0}),
+        ir.node("Slice", [flat.outputs[0], zero, end, zero, constants[stride]]),
+    ]
+    flat.outputs[0].name = f"{value.name}.flat"
+    for node, part in zip(nodes, ("low", "high", "some"), strict=True):
+        out = node.outputs[0]
+        out.name, out.type = f"{value.name}.{part}", ir.TensorType(ir.DataType.FLOAT)
+        out.shape = ir.Shape([None] if part == "some" else [])
+        graph.outputs.append(out)
+    producer, nodes = value.producer(), [nodes[0], nodes[1], flat, nodes[2]]
+    if producer is None:
+        graph.insert_before(graph[0], nodes)
+    else:
+        graph.insert_after(producer, nodes)
+    return stride
+
+
+def best_range(seen: Sequence[Seen], how: Static) -> Range:
+    """The range whose steps lose least of what was seen: mean square of rounding inside and of cutting off.
+
+    Extremes count as what they are, single values; without the search one of them would set every step.
+    """
+    low, high = min(s.low for s in seen), max(s.high for s in seen)
+    if not math.isfinite(low) or not math.isfinite(high):
+        return low, high
+    values = np.concatenate([np.concatenate([s.some, [s.low, s.high]]) for s in seen]).astype(np.float32)
+    weights = np.concatenate([[*([float(s.stride)] * len(s.some)), 1.0, 1.0] for s in seen])
+
+    def loss(tried: Range) -> float:
+        scale, zero = parameters(tried, how)
+        kind = np.iinfo(how.activations)
+        steps = np.clip(np.rint(values / np.float32(scale)) + zero, kind.min, kind.max)
+        return float((weights * (values - (steps - zero) * scale) ** 2).sum())
+
+    high = min((high * part for part in _SHRINK), key=lambda end: loss((low, end)))
+    low = min((low * part for part in _SHRINK), key=lambda end: loss((end, high)))
+    return float(low), float(high)
