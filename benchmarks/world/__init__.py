@@ -28,6 +28,7 @@ from pam_edge.benchmarks.world.clip_words import (
 from pam_edge.benchmarks.world.clips import Clip, Segment, clip
 from pam_edge.benchmarks.world.combos import Combo, Split, combos, is_held_out
 from pam_edge.benchmarks.world.palette import COLOURS, PATTERNS
+from pam_edge.benchmarks.world.questions import question, random_question
 from pam_edge.benchmarks.world.records import read_annotations
 from pam_edge.benchmarks.world.scene import Box, Scene, WorldObject, nth_seed, scene
 from pam_edge.benchmarks.world.texts import KINDS, Kind, kind_named
@@ -38,6 +39,6 @@ __all__ = [
     "Box", "Clip", "Combo", "Kind", "Language", "Scene", "Segment", "Split", "Task", "WorldObject",
     "answer", "category", "centre_click", "clip", "combos", "correcting_click", "event_caption",
     "explanation", "history", "is_held_out", "kind_named", "named_colour", "named_event", "named_kind",
-    "nth_seed", "random_click", "read_annotations", "scene", "segment_caption", "told_events",
-    "write_clips", "write_images",
+    "nth_seed", "question", "random_click", "random_question", "read_annotations", "scene",
+    "segment_caption", "told_events", "write_clips", "write_images",
 ]  # fmt: skip

@@ -65,10 +65,13 @@ def event_caption(clip: Clip, language: Language = "en") -> str:
     return f"{capital(subject)} {first}{''.join(f', then {words}' for words in rest)}."
 
 
-def segment_caption(clip: Clip, index: int, language: Language = "en") -> str:
-    """What happens in one segment. The first names the target in full, others start from what was before."""
+def segment_caption(clip: Clip, index: int, language: Language = "en", *, alone: bool = False) -> str:
+    """What happens in one segment. The first names the target in full, others start from what was before.
+
+    `alone`: as if there were nothing before.
+    """
     happening = _happening(clip.segments[index], language)
-    if index == 0:
+    if index == 0 or alone:
         subject = combo_phrase(clip.target, language)
         return f"{subject}{happening}。" if language == "zh" else f"{capital(subject)} {happening}."
     before = (_EN if language == "en" else _ZH)[clip.segments[index - 1].event].after

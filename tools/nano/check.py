@@ -12,8 +12,9 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from pam_edge.benchmarks.world import (
 )
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_module, open_checkpoint
-from pam_edge.export.model.language import Language
+from pam_edge.export.model.language import Cache, Language
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Segmented, VisionTower
 from tools.nano import crew
@@ -62,38 +63,50 @@ def segment(
     return found, F.interpolate(found.masks, size=size, mode="bilinear", align_corners=False)[:, 0] > 0
 
 
-def answers(
-    parts: tuple[Perceiver, Language], questions: Questions, seen: tuple[Tensor, Tensor]
-) -> dict[tuple[str, str], list[str]]:
-    """Greedy answers to every question about N regions, by task and language."""
-    perceiver, language = parts
+class Words(NamedTuple):
+    """What answers: the language side and the tokens of its questions."""
+
+    parts: tuple[Perceiver, Language]
+    questions: Questions
+
+
+def prefix(words: Words, tokens: Tensor) -> Cache:
+    """Visual tokens [N, T, H] read after the words that precede them."""
+    language, questions = words.parts[1], words.questions
     before = language.embed_tokens(torch.tensor(questions.before))[None]
-    tokens = perceiver(*seen)
-    _, prefix = language(torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1))
-    said = {}
-    for ask, after in questions.after.items():
-        logits, cache = language(
-            language.embed_tokens(torch.tensor(after))[None].expand(len(tokens), -1, -1), prefix
-        )
-        chosen = []
-        open_ = torch.ones(len(tokens), dtype=torch.bool)
-        for _ in range(LONGEST):
-            following = logits.argmax(-1)
-            chosen.append(following)
-            open_ &= following != questions.stop
-            if not open_.any():
-                break
-            logits, cache = language(language.embed_tokens(following)[:, None], cache)
-        rows = torch.stack(chosen, dim=1).tolist()
-        ends = [row.index(questions.stop) if questions.stop in row else len(row) for row in rows]
-        said[ask] = [questions.decode(row[:end]) for row, end in zip(rows, ends, strict=True)]
-    return said
+    _, cache = language(torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1))
+    return cache
+
+
+def greedy(words: Words, cache: Cache, after: Sequence[int]) -> list[str]:
+    """The N answers to one question, after what `prefix` read."""
+    language, questions = words.parts[1], words.questions
+    count = len(cache[0][0])
+    logits, cache = language(language.embed_tokens(torch.tensor(after))[None].expand(count, -1, -1), cache)
+    chosen = []
+    open_ = torch.ones(count, dtype=torch.bool)
+    for _ in range(LONGEST):
+        following = logits.argmax(-1)
+        chosen.append(following)
+        open_ &= following != questions.stop
+        if not open_.any():
+            break
+        logits, cache = language(language.embed_tokens(following)[:, None], cache)
+    rows = torch.stack(chosen, dim=1).tolist()
+    ends = [row.index(questions.stop) if questions.stop in row else len(row) for row in rows]
+    return [questions.decode(row[:end]) for row, end in zip(rows, ends, strict=True)]
+
+
+def answers(words: Words, seen: tuple[Tensor, Tensor]) -> dict[tuple[str, str], list[str]]:
+    """Greedy answers to every question about N regions, by task and language."""
+    cache = prefix(words, words.parts[0](*seen))
+    return {ask: greedy(words, cache, after) for ask, after in words.questions.after.items()}
 
 
 def check_scene(
     drawn: Scene,
     tower: VisionTower,
-    words: tuple[tuple[Perceiver, Language], Questions] | None,
+    words: Words | None,
     figures: Figures,
 ) -> list[dict[str, Any]]:
     """Add one scene's figures; returns what went wrong."""
@@ -117,7 +130,7 @@ def check_scene(
             wrong.append({"seed": drawn.seed, "thing": i % n, "kind": thing.kind, "prompt": name, "iou": iou})
     if words is None:
         return wrong
-    said = answers(*words, (found.region_embed[:n], found.mask_tokens[:n]))
+    said = answers(words, (found.region_embed[:n], found.mask_tokens[:n]))
     for (task, lang), texts in said.items():
         for i, text in enumerate(texts):
             wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]  # type: ignore[arg-type]
@@ -157,6 +170,27 @@ def panel(path: Path, rows: list[dict[str, Any]], tower: VisionTower) -> None:
         Image.fromarray(np.concatenate(lines)).save(path)
 
 
+def open_parts(given: argparse.Namespace) -> tuple[VisionTower, Words | None]:
+    """The modules of `--weights`, or of `--sam` and, where given, `--language` with `--tokenizer`."""
+    tower, perceiver, language = VisionTower(NANO.vision), Perceiver(NANO), Language(NANO.language)
+    if given.weights is not None:
+        checkpoint = open_checkpoint(
+            str(given.weights),
+            sam2=given.weights / "sam2.1_nano.pt",
+            sam2_config=given.weights / "sam2.1_nano.json",
+        )
+        for module, name in ((tower, "vision."), (perceiver, "perceiver."), (language, "language.")):
+            load_module(module, checkpoint, name)
+        tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
+        return tower, Words((perceiver, language), Questions(tokenizer))
+    tower = load_tower(given.sam)
+    if given.language is None:
+        return tower, None
+    both = torch.nn.ModuleDict({"perceiver": perceiver, "language": language})
+    both.load_state_dict(torch.load(given.language, weights_only=True)["average"]["values"])
+    return tower, Words((perceiver, language), Questions(Tokenizer.from_file(str(given.tokenizer))))
+
+
 def main() -> None:
     """Print the figures as JSON; `--failures FILE.png` draws the worst masks."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,24 +204,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    words = None
-    if given.weights is not None:
-        checkpoint = open_checkpoint(
-            str(given.weights),
-            sam2=given.weights / "sam2.1_nano.pt",
-            sam2_config=given.weights / "sam2.1_nano.json",
-        )
-        tower, perceiver, language = VisionTower(NANO.vision), Perceiver(NANO), Language(NANO.language)
-        for module, prefix in ((tower, "vision."), (perceiver, "perceiver."), (language, "language.")):
-            load_module(module, checkpoint, prefix)
-        words = ((perceiver, language), Questions(Tokenizer.from_str(checkpoint.tokenizer_json.decode())))
-    else:
-        tower = load_tower(given.sam)
-        if given.language is not None:
-            perceiver, language = Perceiver(NANO), Language(NANO.language)
-            both = torch.nn.ModuleDict({"perceiver": perceiver, "language": language})
-            both.load_state_dict(torch.load(given.language, weights_only=True)["average"]["values"])
-            words = ((perceiver, language), Questions(Tokenizer.from_file(str(given.tokenizer))))
+    tower, words = open_parts(given)
     figures: Figures = defaultdict(list)
     wrong: list[dict[str, Any]] = []
     for i in range(given.count):

@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pam_edge.benchmarks.world import LANGUAGES, Clip, clip, event_caption, segment_caption
+from pam_edge.benchmarks.world.moves import Event
 from pam_edge.config import NANO
 from tools.nano import crew
 from tools.nano.data import COLOUR_AT, KIND_AT, PATTERN_AT, SIDE, squeezed
@@ -53,11 +55,12 @@ class Looks(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What is to be said of a clip: per language of all of it and of each segment of `SEGMENT_FRAMES`."""
+    """What is to be said of a clip: per language of all of it and of each segment."""
 
     whole: dict[str, str]
     parts: list[dict[str, str]]
-    events: list[str]
+    alone: list[dict[str, str]]  # the same as if nothing had been before
+    events: list[Event]
 
 
 def open_films(folder: Path) -> Films:
@@ -76,14 +79,17 @@ def told(folder: Path) -> dict[int, Told]:
     for path in sorted(folder.glob("told-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            found[int(row["seed"])] = Told(row["whole"], row["parts"], row["events"])
+            found[int(row["seed"])] = Told(*(row[name] for name in Told._fields))
     return found
 
 
 def captions(filmed: Clip) -> Told:
     """All captions of one clip."""
-    parts = [{n: segment_caption(filmed, i, n) for n in LANGUAGES} for i in range(len(filmed.segments))]
-    return Told({n: event_caption(filmed, n) for n in LANGUAGES}, parts, [s.event for s in filmed.segments])
+    count = range(len(filmed.segments))
+    parts = [{n: segment_caption(filmed, i, n) for n in LANGUAGES} for i in count]
+    alone = [{n: segment_caption(filmed, i, n, alone=True) for n in LANGUAGES} for i in count]
+    whole = {n: event_caption(filmed, n) for n in LANGUAGES}
+    return Told(whole, parts, alone, [s.event for s in filmed.segments])
 
 
 def small(owner: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -124,14 +130,15 @@ def _look(given: argparse.Namespace, worker: int) -> None:
                 array[seed, part] = value.half().numpy()
 
 
-def _allocate(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> None:
+def allocate(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> None:
     """Arrays that are not there yet. They are sparse files: what is never written takes no room."""
     for name, (shape, dtype) in shapes.items():
         if not (folder / f"{name}.npy").exists():
             np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", shape=shape, dtype=dtype)
 
 
-def _together(work: Any, given: argparse.Namespace) -> None:
+def together(work: Callable[[argparse.Namespace, int], None], given: argparse.Namespace) -> None:
+    """`work` in `given.workers` processes, each told its number; returns when all have ended."""
     crew_ = [multiprocessing.Process(target=work, args=(given, i)) for i in range(given.workers)]
     for process in crew_:
         process.start()
@@ -163,8 +170,8 @@ def main() -> None:
             "area": ((*frames, THINGS), np.int32),
             "film": ((given.count,), FILM),
         }
-        _allocate(given.out, shapes)
-        _together(_draw_all, given)
+        allocate(given.out, shapes)
+        together(_draw_all, given)
         return
     if given.sam is None:
         parser.error("`look` needs --sam")
@@ -175,8 +182,8 @@ def main() -> None:
         "fine": ((*frames, c // 8, 4 * e, 4 * e), np.float16),
         "middle": ((*frames, c // 4, 2 * e, 2 * e), np.float16),
     }
-    _allocate(given.out, shapes)
-    _together(_look, given)
+    allocate(given.out, shapes)
+    together(_look, given)
 
 
 if __name__ == "__main__":

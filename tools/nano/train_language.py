@@ -1,9 +1,10 @@
 """Stage two: perceiver, projectors and language model of nano on frozen vision.
 
     python -m tools.nano.train_language --scenes DIR --features DIR --tokenizer FILE --out DIR --minutes 30
+    ... --films DIR --film-features DIR
 
-Reads what `features` saw. Cross-entropy on the answers alone; each region is asked every task, each time in
-one of the two languages. Started again with the same folder it goes on where it stopped.
+Reads what `features` and, for captions of clips, `film_features` saw; without the latter pictures alone are
+taught. Cross-entropy on the answers alone. Started again with the same folder it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,22 +19,21 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pam_edge.benchmarks.world import LANGUAGES, TASKS
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_language, load_perceiver, open_checkpoint
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
-from tools.nano.data import open_rendered, texts_of
-from tools.nano.features import Features, open_features
+from tools.nano.lessons import Clips, Regions
 from tools.nano.loop import Learner, begun, multiplied_in_bfloat16, run
 from tools.nano.segment_loss import CLASSES
 from tools.nano.tree import hidden, plant
+from tools.nano.video_words import batch_tokens
 from tools.nano.words import Asked, Questions
 
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
-REGIONS = 8  # per process and step
+REGIONS, CLIPS = 8, 2  # per process and step
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -71,11 +71,10 @@ def fresh_language() -> Language:
 
 
 def answer_loss(
-    parts: tuple[Perceiver, Language], seen: tuple[Tensor, Tensor], asked: list[list[Asked]], before: Tensor
-) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """Region maps and mask tokens of B regions, their questions -> loss, region tokens, figures."""
-    perceiver, language = parts
-    tokens = perceiver(*seen).float()
+    parts: tuple[Perceiver, Language], tokens: Tensor, asked: list[list[Asked]], before: Tensor
+) -> tuple[Tensor, float]:
+    """Visual tokens of B regions or clips, their questions -> loss, share of answer tokens right."""
+    language = parts[1]
     start = language.embed_tokens(before)[None].expand(len(tokens), -1, -1)
     tree = plant(asked, start.shape[1] + tokens.shape[1]).to(tokens.device)
     out = hidden(language, torch.cat([start, tokens, language.embed_tokens(tree.ids)], dim=1), tree)
@@ -84,35 +83,7 @@ def answer_loss(
     scores, target = language.logits(out[counted]).float(), tree.target[counted]
     weight = tree.weight[counted]
     loss = (F.cross_entropy(scores, target, reduction="none") * weight).sum() / weight.sum()
-    right = (scores.argmax(1) == target).float().mean().item()
-    return loss, tokens, {"answers": loss.item(), "token_right": right}
-
-
-class Regions:
-    """All regions of a feature folder with their questions."""
-
-    def __init__(self, given: argparse.Namespace, questions: Questions) -> None:
-        self.features: Features = open_features(given.features)
-        self.rows = np.flatnonzero(self.features.which[:, 1] >= 0)
-        self.texts, self.objects = texts_of(given.scenes), open_rendered(given.scenes).objects
-        self.questions = questions
-
-    def draw(
-        self, rng: np.random.Generator, device: torch.device
-    ) -> tuple[tuple[Tensor, Tensor], list[list[Asked]], dict[str, Tensor]]:
-        """A random batch: maps and tokens, questions, class numbers."""
-        rows = np.sort(rng.choice(self.rows, REGIONS, replace=False))
-        maps, tokens, which = (field[rows] for field in self.features)
-        asked = []
-        for scene, thing in which.tolist():
-            texts, order = self.texts[scene][thing], rng.permutation(len(TASKS)).tolist()
-            spoken = rng.integers(len(LANGUAGES), size=len(TASKS)).tolist()
-            chosen = [(TASKS[t], LANGUAGES[spoken[t]]) for t in order]
-            asked.append([self.questions.asked(task, lang, texts[lang][task]) for task, lang in chosen])
-        things = self.objects[which[:, 0], which[:, 1]]
-        wanted = {n: torch.from_numpy(things[n].astype(np.int64)).to(device) for n in CLASSES}
-        seen = (torch.from_numpy(maps).to(device).float(), torch.from_numpy(tokens).to(device).float())
-        return seen, asked, wanted
+    return loss, (scores.argmax(1) == target).float().mean().item()
 
 
 def train(member: crew.Member, given: argparse.Namespace) -> None:
@@ -135,15 +106,25 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     both.to(member.device)
     helpers.to(member.device)
     questions = Questions(Tokenizer.from_file(str(given.tokenizer)))
-    regions, prefix = Regions(given, questions), torch.tensor(questions.before, device=member.device)
+    regions = Regions(given.features, given.scenes, questions)
+    clips = None if given.films is None else Clips(given.film_features, given.films, questions)
+    prefix, parts = torch.tensor(questions.before, device=member.device), (perceiver, language)
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([given.seed, step, member.rank])
-        seen, asked, wanted = regions.draw(rng, member.device)
+        lesson = regions.draw(rng, REGIONS, member.device)
+        filmed = None if clips is None else clips.draw(rng, CLIPS, member.device)
         with multiplied_in_bfloat16(member, enabled=progress < EXACT_FROM):
-            loss, tokens, figures = answer_loss((perceiver, language), seen, asked, prefix)
-        help_, right = helpers(tokens, wanted)
-        return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | right
+            tokens = perceiver(lesson.maps, lesson.tokens).float()
+            loss, right = answer_loss(parts, tokens, lesson.asked, prefix)
+            figures = {"answers": loss.item(), "token_right": right}
+            if filmed is not None:
+                seen = batch_tokens(perceiver, filmed.maps, filmed.tokens).float()
+                more, right = answer_loss(parts, seen, filmed.asked, prefix)
+                figures |= {"clip_answers": more.item(), "clip_token_right": right}
+                loss = loss + more
+        help_, named = helpers(tokens, lesson.wanted)
+        return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | named
 
     run(learner, given, member, losses)
 
@@ -153,8 +134,12 @@ def main() -> None:
     parser = crew.options(__doc__, minutes=30, peak=PEAK, seed=SEED)
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--films", type=Path)
+    parser.add_argument("--film-features", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     given = parser.parse_args()
+    if (given.films is None) != (given.film_features is None):
+        parser.error("--films and --film-features go together")
     given.out.mkdir(parents=True, exist_ok=True)
     crew.start_crew(given.processes, given.out, lambda member: train(member, given))
 

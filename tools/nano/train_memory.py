@@ -58,6 +58,14 @@ LEARNED = ("memory_attention.", "memory_encoder.", "maskmem_tpos_enc", "no_obj_e
            "obj_ptr_tpos_proj.", "obj_ptr_proj.", "no_obj_ptr")  # fmt: skip
 
 
+def as_prompted(tower: VisionTower, embed: Tensor, target: Tensor) -> Tensor:
+    """What the mask decoder would read if someone gave it this frame's true mask, less "no mask prompt"."""
+    wanted = F.adaptive_avg_pool2d(target, 4 * embed.shape[-1])[:, None] * 20 - 10
+    encoder = tower.sam_prompt_encoder
+    told = encoder.dense(wanted, torch.ones(len(wanted), device=embed.device)) - encoder.no_mask()
+    return tower.without_memory(embed) + told
+
+
 class Where(nn.Module):
     """A linear head on the conditioned embedding, in training alone: where the object is, to 64 x 64."""
 
@@ -147,7 +155,12 @@ def step_loss(
             decoded = Decoded(*(part.float() for part in decode(tower, fixed, image, frame, asked)))
         if n > 0:
             loss, figures = frame_loss(decoded, put[3][n], area[n])
-            total = total + loss + 0.5 * helped * where(image, put[3][n])
+            hint = where(image, put[3][n])
+            seen = area[n] >= LITTLE
+            if helped > 0 and seen.any():
+                prompt = as_prompted(tower, frame.image_embed[seen], put[3][n][seen])
+                hint = hint + F.mse_loss(image[seen], prompt) / frame.image_embed.var()
+            total = total + loss + 0.5 * helped * hint
             rows.append(
                 figures | ({"last_iou": figures["iou"]} if n == length - 1 and "iou" in figures else {})
             )

@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from pam_edge.benchmarks.world import COLOURS, KINDS, LANGUAGES, PATTERNS, TASKS, clip_words, explanation
 from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
 from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
-from pam_edge.prompts import PAM_PROMPTS, Lang, Texts
+from pam_edge.prompts import PAM_PROMPTS, Lang, Question, Texts
 from tools.nano.data import texts_of
 
 SIZE = 2048
@@ -90,13 +90,26 @@ class Questions:
         languages: tuple[Lang, ...] = get_args(Lang)
         self.after = {(t, n): texts.ids_after(t, lang=n) for t, n in itertools.product(TASKS, languages)}
         self.decode = texts.decode
+        self._texts = texts
         self._answers: dict[str, tuple[int, ...]] = {}
+
+    def video(self, lang: Lang, history: str) -> tuple[int, ...]:
+        """The tokens after a clip's; `history` is the caption before, empty at the start."""
+        return self._texts.ids_after("video", lang=lang, history=history)
+
+    def free(self, question: str) -> tuple[int, ...]:
+        """The tokens after a region's, for a question in a person's own words."""
+        return self._texts.ids_after(Question(question))
 
     def asked(self, task: str, lang: str, answer: str) -> Asked:
         """The tokens of one question and answer."""
-        if answer not in self._answers:
-            self._answers[answer] = (*self.tokenizer.encode(answer, add_special_tokens=False).ids, self.stop)
-        return Asked(self.after[task, lang], self._answers[answer])
+        return Asked(self.after[task, lang], self.answer(answer))
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """The tokens of an answer, closed by <|im_end|>."""
+        if text not in self._answers:
+            self._answers[text] = (*self.tokenizer.encode(text, add_special_tokens=False).ids, self.stop)
+        return self._answers[text]
 
 
 def tokenizer_config() -> str:

@@ -1,0 +1,216 @@
+"""nano in motion on clips training never saw: masks through 32 frames, captions of segments and of clips.
+
+    python -m tools.nano.check_video --weights pam_edge/nano --seed 41 --count 40
+    python -m tools.nano.check_video --sam memory.pt --language language.pt --tokenizer FILE --count 20
+
+Through the PyTorch modules, float32, greedy; masks in full size. Every clip is followed from its target's
+box, through two segments of which one covers the target or takes it out of the picture (else the clip's first
+two), and a thing that lies still beside it from a click. A frame on which nothing is to be seen has no IoU;
+whether it was called empty is counted apart. Captions: a stream, segment by segment, each from the box of the
+last mask and with nano's own caption before as history; and the clip as a whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pam_edge.benchmarks.world import (
+    LANGUAGES,
+    Clip,
+    Language,
+    clip,
+    event_caption,
+    named_colour,
+    named_event,
+    named_kind,
+    nth_seed,
+    random_click,
+    segment_caption,
+    told_events,
+)
+from pam_edge.export.model.tracker import track
+from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
+from tools.nano import crew
+from tools.nano.check import Figures, Words, greedy, open_parts, prefix
+from tools.nano.data import SIDE, squeezed
+from tools.nano.video_words import clip_tokens, sampled
+
+HIDING = ("covered", "leave and return", "leave")
+LONG = 32  # frames followed
+
+
+class Followed(NamedTuple):
+    """One frame of one object: what the mask decoder gave, and the mask bool [H, W] in full size."""
+
+    seen: Segmented
+    mask: NDArray[np.bool_]
+
+
+def follow(
+    tower: VisionTower, looks: Sequence[Encoded], size: tuple[int, int], prompt: tuple[Tensor, Tensor]
+) -> Iterator[Followed]:
+    """One object through encoded frames; prompt coords [1, N, 2] in model pixels and labels [1, N]."""
+    for found in track(tower, looks, len(looks), *prompt):
+        whole = F.interpolate(found.masks, size=size, mode="bilinear", align_corners=False)
+        yield Followed(found, whole[0, 0].numpy() > 0)
+
+
+def boxed(mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """The box of a mask that is not empty, as a prompt."""
+    ys, xs = np.nonzero(mask)
+    scale = np.array([SIDE / mask.shape[1], SIDE / mask.shape[0]])
+    corners = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]]) * scale
+    return torch.from_numpy(corners.astype(np.float32))[None], torch.tensor([[2.0, 3.0]])
+
+
+def clicked(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A click inside a mask, as a prompt."""
+    x, y = random_click(mask, rng)
+    at = [[[x * SIDE / mask.shape[1], y * SIDE / mask.shape[0]]]]
+    return torch.tensor(at, dtype=torch.float32), torch.ones(1, 1)
+
+
+def window(filmed: Clip) -> tuple[int, bool]:
+    """First frame of the `LONG` to follow, and whether the target is hidden meanwhile."""
+    parts = filmed.segments
+    for k, part in enumerate(parts):
+        if part.event in HIDING:
+            return parts[min(k, len(parts) - 2)].start, True
+    return 0, False
+
+
+def score(name: str, found: Sequence[Followed], wanted: NDArray[np.bool_], figures: Figures) -> list[float]:
+    """Add the figures of one followed object; returns its IoU by frame, NaN where there is none."""
+    ious = []
+    for one, mask in zip(found, wanted, strict=True):
+        there = bool(mask.any())
+        empty = not one.mask.any()
+        ious.append(float((one.mask & mask).sum() / (one.mask | mask).sum()) if there else float("nan"))
+        if there:
+            figures[f"{name} mIoU"].append(ious[-1])
+        else:
+            figures[f"{name} absent, called so"].append(float(empty))
+    return ious
+
+
+def check_masks(
+    filmed: Clip, tower: VisionTower, looks: Sequence[Encoded], figures: Figures
+) -> list[dict[str, Any]]:
+    """Follow target and bystander of one clip; returns what went wrong."""
+    first, hidden = window(filmed)
+    frames = slice(first, first + LONG)
+    size = (filmed.frames.shape[1], filmed.frames.shape[2])
+    prompts = {"target": (boxed(filmed.masks[first]), filmed.masks[frames])}
+    rng, still = np.random.default_rng(filmed.seed), filmed.owners[frames] == 1
+    if len(filmed.things) > 2 and still[0].sum() > 200:
+        prompts["bystander"] = (clicked(still[0], rng), still)
+    wrong: list[dict[str, Any]] = []
+    for name, (prompt, wanted) in prompts.items():
+        ious = score(name, list(follow(tower, looks[frames], size, prompt)), wanted, figures)
+        if name == "target":
+            figures["hidden mIoU" if hidden else "in sight mIoU"].append(float(np.nanmean(ious)))
+        if np.nanmean(ious) < 0.75:
+            row = {
+                "seed": filmed.seed,
+                "who": name,
+                "first": first,
+                "mIoU": round(float(np.nanmean(ious)), 3),
+            }
+            wrong.append(row | {"events": [s.event for s in filmed.segments]})
+    return wrong
+
+
+def check_stream(
+    filmed: Clip, tower: VisionTower, looks: Sequence[Encoded], words: Words, figures: Figures
+) -> list[dict[str, Any]]:
+    """Tell a clip segment by segment; returns what was said wrong."""
+    size = (filmed.frames.shape[1], filmed.frames.shape[2])
+    said: dict[Language, list[str]] = {lang: [] for lang in LANGUAGES}
+    prompt: tuple[Tensor, Tensor] | None = boxed(filmed.masks[0])
+    wrong: list[dict[str, Any]] = []
+    for k, part in enumerate(filmed.segments):
+        if prompt is None:
+            figures["segments lost"].append(1.0)
+            break
+        figures["segments lost"].append(0.0)
+        found = list(follow(tower, looks[part.start : part.stop], size, prompt))
+        prompt = boxed(found[-1].mask) if found[-1].mask.any() else None
+        cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in sampled(len(found))]))
+        for lang in LANGUAGES:
+            after = words.questions.video(lang, said[lang][-1] if said[lang] else "")
+            text = greedy(words, cache, after)[0]
+            said[lang].append(text)
+            wanted = segment_caption(filmed, k, lang)
+            figures[f"event {lang}"].append(float(named_event(text, lang) == part.event))
+            figures[f"event {part.event}"].append(figures[f"event {lang}"][-1])
+            figures[f"segment caption exact {lang}"].append(float(text == wanted))
+            if text != wanted:
+                wrong.append({"seed": filmed.seed, "segment": k, "said": text, "wanted": wanted})
+    for lang, texts in said.items():
+        kinds = {named_kind(text, lang) for text in texts}
+        figures[f"named the same throughout {lang}"].append(float(len(kinds) == 1 and None not in kinds))
+        figures[f"named right throughout {lang}"].append(float(kinds == {filmed.target.kind}))
+        figures[f"colour {lang}"].append(float(named_colour(texts[0], lang) == filmed.target.colour))
+    return wrong
+
+
+def check_whole(
+    filmed: Clip, tower: VisionTower, looks: Sequence[Encoded], words: Words, figures: Figures
+) -> None:
+    """Tell a clip in one caption, from the sixteen frames PAM samples."""
+    size = (filmed.frames.shape[1], filmed.frames.shape[2])
+    found = list(follow(tower, looks, size, boxed(filmed.masks[0])))
+    cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in sampled(len(found))]))
+    events = tuple(part.event for part in filmed.segments)
+    for lang in LANGUAGES:
+        text = greedy(words, cache, words.questions.video(lang, ""))[0]
+        figures[f"clip caption exact {lang}"].append(float(text == event_caption(filmed, lang)))
+        told = told_events(text, lang)
+        right = sum(a == b for a, b in zip(told, events, strict=False))
+        figures[f"clip events, in place {lang}"].append(right / max(len(told), len(events)))
+
+
+def main() -> None:
+    """Print the figures as JSON; what went wrong goes to stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--sam", type=Path)
+    parser.add_argument("--language", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--seed", type=int, default=900)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--masks-only", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    tower, words = open_parts(given)
+    figures: Figures = defaultdict(list)
+    for i in range(given.count):
+        filmed = clip(nth_seed(given.seed, i), "heldout")
+        images = [crew.normalized(torch.from_numpy(squeezed(f).copy())[None]) for f in filmed.frames]
+        looks = [tower.encode_image(image) for image in images]
+        wrong = check_masks(filmed, tower, looks, figures)
+        if words is not None and not given.masks_only:
+            wrong += check_stream(filmed, tower, looks, words, figures)
+            check_whole(filmed, tower, looks, words, figures)
+        for row in wrong:
+            sys.stderr.write(json.dumps(row, ensure_ascii=False) + "\n")
+    means = {name: round(float(np.mean(values)), 4) for name, values in sorted(figures.items())}
+    frames = len(figures["target mIoU"])
+    sys.stdout.write(json.dumps({"seed": given.seed, "clips": given.count, "frames": frames} | means) + "\n")
+
+
+if __name__ == "__main__":
+    main()
