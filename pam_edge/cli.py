@@ -53,6 +53,7 @@ def _options(
 
 
 app.command()(cli_export.export)
+app.command()(cli_export.quantize)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Verbs that make bundles: `export` from weights. Like cli.py, and called by it."""
+"""Verbs that make bundles: `export` from weights, `quantize` from a bundle. Like cli.py, and called by it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from pam_edge import packaged
 from pam_edge.errors import EnvironmentProblem
-from pam_edge.options import Force
+from pam_edge.options import BundleFolder, Calibrate, Force
 
 _Option = typer.Option
 
@@ -62,3 +62,51 @@ def export(
         raise
     show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
     require_ok(bundle.manifest.verification)
+
+
+def quantize(
+    bundle: BundleFolder,
+    scheme: Annotated[str, _Option(help="Number format; see `pam-edge targets`.")],
+    calibrate: Calibrate = None,
+    out: Annotated[
+        Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make a smaller bundle of a finished float one, and compare the two.
+
+    Interrupted, it goes on where it stopped when called again.
+    """
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import Progress, note, show
+    from pam_edge.tables import size, verification_table
+    from pam_edge.verify import require_ok
+
+    source = Bundle.open(bundle)
+    held = source.manifest
+    try:
+        from pam_edge.benchmarks.calibration import samples_for
+        from pam_edge.export.finish import VERIFY
+        from pam_edge.export.quantized import plan_quantize, quantize_bundle
+    except ModuleNotFoundError as e:
+        raise EnvironmentProblem(f"quantizing needs {e.name}: pip install 'pam-edge[export]'") from e
+
+    settled = plan_quantize(
+        source,
+        scheme,
+        samples=lambda: samples_for(
+            calibrate,
+            variant=held.variant.name,
+            random=held.weights.kind == "random",
+            image_size=held.variant.vision.image_size,
+        ),
+    )
+    folder = out or Path(f"{held.variant.name}-{held.target}-{scheme}")
+    try:
+        made = quantize_bundle(settled, folder, force=force, report=Progress([*settled.steps, VERIFY]))
+    except KeyboardInterrupt:
+        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
+        raise
+    show(f"{verification_table(made.manifest.verification)}\nbundle: {folder}")
+    note(f"{size(source.total_bytes)} became {size(made.total_bytes)}")
+    require_ok(made.manifest.verification)

@@ -16,3 +16,10 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not compare the bu
 Force = Annotated[
     bool, typer.Option("--force", help="Replace a bundle, or start a half-finished export over.")
 ]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|world",
+        help="Pictures to calibrate on. Default: for nano the world, for random weights drawn ones.",
+    ),
+]

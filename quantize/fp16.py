@@ -48,6 +48,27 @@ def store_in_16_bits(model: ir.Model, storage: Callable[[str, Sequence[int]], St
         graph.insert_before(first, widen)
 
 
+def store_in_32_bits(model: ir.Model) -> None:
+    """Undo `store_in_16_bits` in place: weights that a Cast widens become float32 themselves."""
+    graph = model.graph
+    for node in list(graph):
+        stored = node.inputs[0] if node.op_type == "Cast" and node.inputs else None
+        tensor = None if stored is None else stored.const_value
+        if stored is None or tensor is None or tensor.dtype != ir.DataType.FLOAT16:
+            continue
+        wide = node.outputs[0]
+        if wide.dtype not in (None, ir.DataType.FLOAT) or len(stored.uses()) > 1:
+            continue
+        values = ir.tensor(tensor.numpy().astype(np.float32), name=wide.name)
+        held = ir.Value(
+            name=wide.name, shape=values.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=values
+        )
+        wide.replace_all_uses_with(held)
+        graph.remove(node, safe=True)
+        del graph.initializers[stored.name]
+        graph.register_initializer(held)
+
+
 def halved(values: np.typing.NDArray[np.float32], name: str) -> np.typing.NDArray[np.float16]:
     """Rounded to float16. Raises IntegrityError where a value lies beyond what that holds."""
     if values.size and float(np.abs(values).max()) > LARGEST:
