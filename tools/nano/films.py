@@ -97,10 +97,11 @@ def small(owner: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(owner).resize((SIDE, SIDE), Image.Resampling.NEAREST))
 
 
-def _draw(folder: Path, worker: int, workers: int) -> None:
+def _draw(given: argparse.Namespace, worker: int) -> None:
+    folder: Path = given.out
     images, owner, area, film = (np.load(folder / f"{n}.npy", mmap_mode="r+") for n in Films._fields)
     with (folder / f"told-{worker}.jsonl").open("a", encoding="utf-8") as texts:
-        for seed in range(worker, len(film), workers):
+        for seed in range(worker, len(film), given.workers):
             if film[seed]["frames"]:
                 continue
             filmed = clip(seed, "train")
@@ -148,8 +149,17 @@ def together(work: Callable[[argparse.Namespace, int], None], given: argparse.Na
         raise SystemExit("a process failed; see its traceback above")
 
 
-def _draw_all(given: argparse.Namespace, worker: int) -> None:
-    _draw(given.out, worker, given.workers)
+def draw_all(given: argparse.Namespace) -> None:
+    """Draw the clips 0 .. `given.count` - 1 that are not in `given.out` yet."""
+    frames = (given.count, MOST)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "images": ((*frames, SIDE, SIDE, 3), np.uint8),
+        "owner": ((*frames, SIDE, SIDE), np.uint8),
+        "area": ((*frames, THINGS), np.int32),
+        "film": ((given.count,), FILM),
+    }
+    allocate(given.out, shapes)
+    together(_draw, given)
 
 
 def main() -> None:
@@ -163,21 +173,13 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.verb == "draw":
-        frames: tuple[int, ...] = (given.count, MOST)
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            "images": ((*frames, SIDE, SIDE, 3), np.uint8),
-            "owner": ((*frames, SIDE, SIDE), np.uint8),
-            "area": ((*frames, THINGS), np.int32),
-            "film": ((given.count,), FILM),
-        }
-        allocate(given.out, shapes)
-        together(_draw_all, given)
+        draw_all(given)
         return
     if given.sam is None:
         parser.error("`look` needs --sam")
     frames = open_films(given.out).owner.shape[:2]
     c, e = NANO.vision.d_model, NANO.vision.embed_size
-    shapes = {
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "embed": ((*frames, c, e, e), np.float16),
         "fine": ((*frames, c // 8, 4 * e, 4 * e), np.float16),
         "middle": ((*frames, c // 4, 2 * e, 2 * e), np.float16),

@@ -44,10 +44,9 @@ from tools.nano.tracks import FINE, LITTLE, Tracks, draw_tracks, drawn_films
 
 SEED = 9
 PEAK, DECAY = 1.2e-3, 0.01
-TRACKS = 6  # per process and step
-LENGTHS = (4, 8)  # frames of a track, at first and from LONG_FROM on
-LONG_FROM = 0.35
-TOLD_UNTIL = 0.5  # until then memory is told, less and less often, whether the object is there
+# From this progress on: tracks per process and step, and their frames.
+SHAPES = ((0.0, (16, 2)), (0.2, (6, 4)), (0.5, (5, 8)))
+TOLD_UNTIL = 0.6  # until then memory is told, less and less often, what the mask should have been
 HELP_UNTIL = 0.6  # the helper head fades out by this progress
 CORRECTED = 0.2  # share of steps in which one later frame is clicked on
 SCORE = 0.5  # weight of the object score beside the mask
@@ -164,7 +163,11 @@ def step_loss(
             rows.append(
                 figures | ({"last_iou": figures["iou"]} if n == length - 1 and "iou" in figures else {})
             )
+        if n == length - 1:
+            break  # nothing will read its memory
         there = torch.where(told, area[n][:, None] >= LITTLE, decoded.object_score > 0).float()
+        true = F.adaptive_avg_pool2d(put[3][n], decoded.masks.shape[-1])[:, None] * 20 - 10
+        decoded = decoded._replace(masks=torch.where(told[..., None, None], true, decoded.masks[:, :1]))
         with torch.autocast(device.type, torch.bfloat16, enabled=progress < EXACT_FROM):
             kept = keep(tower, frame.image_embed, decoded, there=there, prompted=prompted)
         trail.kept.append(Kept(kept.memory.float(), kept.pointer.float(), prompted))
@@ -194,8 +197,8 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([given.seed, step, member.rank])
-        length = LENGTHS[progress >= LONG_FROM]
-        tracks = draw_tracks(rng, data, drawn, shape=(TRACKS, length))
+        shape = next(shape for begin, shape in reversed(SHAPES) if progress >= begin)
+        tracks = draw_tracks(rng, data, drawn, shape=shape)
         return step_loss((tower, where, fixed), tracks, rng, progress=progress)
 
     run(learner, given, member, losses)

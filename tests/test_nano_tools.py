@@ -1,0 +1,138 @@
+"""nano's trainings: gradients reach memory alone, a run goes on where it stopped, tracks are as they say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pam_edge.benchmarks.world import Combo, clip, question, segment_caption
+from pam_edge.benchmarks.world.questions import SUBJECTS
+from pam_edge.config import NANO
+from pam_edge.export.model.tracker import Remembered, condition
+from pam_edge.export.model.vision import VisionTower
+from tools.nano import crew, films, train_memory
+from tools.nano.following import Kept, Trail, conditioned, constants
+from tools.nano.loop import Learner, run
+from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
+from tools.nano.video_words import BACKWARDS, FRAMES, sampled, told_backwards
+
+CPU = torch.device("cpu")
+E, C = NANO.vision.embed_size, NANO.vision.d_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[films.Films, films.Looks]:
+    """Two drawn clips, and noise in place of what the image encoder would see."""
+    folder = tmp_path_factory.mktemp("films")
+    given = argparse.Namespace(out=folder, count=2, workers=1)
+    films.draw_all(given)
+    rng, shape = np.random.default_rng(0), (2, films.MOST)
+    sizes = ((C, E, E), (C // 8, 4 * E, 4 * E), (C // 4, 2 * E, 2 * E))
+    noise = (rng.standard_normal((*shape, *size), dtype=np.float32).astype(np.float16) for size in sizes)
+    return films.open_films(folder), films.Looks(*noise)
+
+
+def test_conditioning_is_the_trackers() -> None:
+    torch.manual_seed(0)
+    tower = VisionTower(NANO.vision).eval()
+    now = 18  # memories and pointers have been forgotten by then
+    memory, pointer = torch.randn(now, 2, NANO.vision.mem_dim, E, E), torch.randn(now, 2, C)
+    trail = Trail(torch.zeros(2), torch.full((2,), 15.0))
+    trail.kept += [Kept(memory[n], pointer[n], n == 0) for n in range(now)]
+    kept = {n: Remembered(memory[n], pointer[n]) for n in range(now)}
+    embed = torch.randn(2, C, E, E)
+    with torch.inference_mode():
+        wanted = condition(tower, embed, kept, now, 40)
+        given = conditioned(tower, constants(tower, CPU), embed, trail)
+        assert float((wanted - given).abs().max()) < 1e-5
+        trail.lag += 100  # the prompt's pointer tells how long ago it was
+        assert float((conditioned(tower, constants(tower, CPU), embed, trail) - given).abs().max()) > 1e-4
+
+
+def test_tracks_begin_where_the_thing_is_clear(data: tuple[films.Films, films.Looks]) -> None:
+    tracks = draw_tracks(np.random.default_rng(1), data, drawn_films(data[0]), shape=(12, 5))
+    assert tracks.embed.shape == (5, 12, C, E, E) and tracks.target.shape == (5, 12, 128, 128)
+    assert tracks.area[0].min() >= CLEAR
+    assert np.allclose(tracks.target.sum((2, 3)) * 4, tracks.area, atol=0.5)
+    for b in np.flatnonzero(tracks.labels[:, 0] == 1):  # a click lies on its thing
+        x, y = tracks.coords[b, 0].round().astype(int)
+        assert tracks.target[0, b, y // 2, x // 2] > 0
+
+
+def test_a_step_moves_memory_alone(data: tuple[films.Films, films.Looks]) -> None:
+    torch.manual_seed(0)
+    tower, where = VisionTower(NANO.vision), train_memory.Where(C)
+    learned = train_memory.learned(tower)
+    rng = np.random.default_rng(2)
+    tracks = draw_tracks(rng, data, drawn_films(data[0]), shape=(2, 3))
+    loss, figures = train_memory.step_loss((tower, where, constants(tower, CPU)), tracks, rng, progress=0.9)
+    loss.backward()
+    assert np.isfinite(figures["loss"])
+    moved = {name for name, p in tower.named_parameters() if p.grad is not None}
+    assert {name for name in moved if not name.startswith(train_memory.LEARNED)} == set()
+    assert sum(p.numel() for p in learned) > 500_000
+    for part in ("memory_attention.layers.0", "memory_encoder.", "maskmem_tpos_enc", "obj_ptr_proj."):
+        assert any(name.startswith(part) for name in moved), part
+
+
+def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    member = crew.Member(0, 1, CPU)
+
+    def learner() -> Learner:
+        torch.manual_seed(0)
+        net = torch.nn.Linear(3, 1)
+        return Learner("net", "net", net, torch.nn.Identity(), crew.groups((net,), decay=0.0), 10**9)
+
+    def losses(of: Learner, steps: list[int], until: int) -> None:
+        def loss(step: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+            steps.append(step)
+            if len(steps) == until:
+                given.minutes = 1e-9  # the time is up
+            value = of.module(torch.ones(2, 3)).pow(2).mean()
+            return value, {"loss": float(value.detach())}
+
+        run(of, given, member, loss)
+
+    given = argparse.Namespace(out=tmp_path, peak=1e-2, minutes=1.0)
+    first: list[int] = []
+    losses(learner(), first, 3)
+    given.minutes = 1.0
+    second: list[int] = []
+    losses(learner(), second, 3)
+    assert first == [0, 1, 2] and second[0] == 3
+    state = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert state["step"] == 6 and state["average"]["steps"] == 6
+
+
+def test_sixteen_frames_are_read_of_any_clip() -> None:
+    assert sampled(48)[:3] == [0, 1, 4] and sampled(48)[-1] == 47
+    assert sampled(16) == list(range(16))
+    assert all(len(sampled(n)) == FRAMES and max(sampled(n)) == n - 1 for n in range(1, 80))
+
+
+def test_a_segment_backwards_is_told_backwards() -> None:
+    turned = 0
+    for seed in range(2):
+        filmed = clip(seed)
+        for k, part in enumerate(filmed.segments):
+            for lang in ("en", "zh"):
+                text = segment_caption(filmed, k, lang)
+                if part.event in BACKWARDS:
+                    again = told_backwards(text, part.event, lang)
+                    turned += again != text
+                    assert told_backwards(again, BACKWARDS[part.event], lang) == text
+    assert turned > 2
+
+
+def test_questions_of_ones_own_have_one_right_answer() -> None:
+    thing = Combo("umbrella", "red", "striped")
+    for subject in SUBJECTS:
+        answers = {question(subject, thing, "en", wording=n).answer for n in range(3)}
+        assert len(answers) == 1, subject
+    assert question("is it", thing, "en", wording=0).answer == "Yes."
+    no = {question("is it", thing, "zh", wording=0, other=n).answer for n in range(10, 20)}
+    assert no == {"是的。", "不是，是红色的。"}
