@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from pam_edge.errors import EnvironmentProblem, UsageError, cannot_write
+from pam_edge.follow import Captions
 from pam_edge.preprocess import Prompt, load_mask
 from pam_edge.prompts import Lang, Question, Task, Texts
 
@@ -32,6 +33,34 @@ def read_prompt(points: Sequence[str], box: str | None, mask: Path | None) -> Pr
         box=corners,
         mask=None if mask is None else load_mask(mask),
     )
+
+
+def read_things(points: Sequence[str], boxes: Sequence[str], mask: Path | None) -> dict[int, Prompt]:
+    """What is pointed at in a video, things numbered from 1: each box is one; clicks and a mask are of one
+    thing, with at most one box. Raises UsageError otherwise.
+    """
+    if len(boxes) < 2:
+        return {1: read_prompt(points, boxes[0] if boxes else None, mask)}
+    if points or mask is not None:
+        raise UsageError(
+            "with several boxes, each of one thing, nobody knows whose --point or --mask is meant"
+        )
+    return {i: read_prompt([], box, None) for i, box in enumerate(boxes, start=1)}
+
+
+def read_plan(captions: str, every: str) -> tuple[Captions, int | None]:
+    """How to caption a video, and frames of a segment: None to cut where something changes. Raises
+    UsageError.
+    """
+    known: tuple[Captions, ...] = ("stream", "clip", "none")
+    chosen = [way for way in known if way == captions]
+    if not chosen:
+        raise UsageError(f"--caption {captions!r}: it is {', '.join(known[:-1])} or {known[-1]}")
+    if every == "change":
+        return chosen[0], None
+    if not every.isdecimal() or int(every) < 1:
+        raise UsageError(f"--every {every!r}: it is a number of frames, or change")
+    return chosen[0], int(every)
 
 
 def read_tasks(tasks: str | None, question: str | None) -> list[Task]:
@@ -58,15 +87,20 @@ def language(lang: str, texts: Texts, tasks: Sequence[Task]) -> Lang:
 
 
 def check_picture_place(path: Path) -> None:
+    """Find out before slow work whether a picture can be written there. Raises like `check_place`."""
+    check_place(path, "--out", endings=tuple(_PICTURES))
+
+
+def check_place(path: Path, option: str, *, endings: Sequence[str] = ()) -> None:
     """Find out before slow work whether a file can be written there. Raises UsageError, EnvironmentProblem,
     WontFitError.
     """
-    if path.suffix.lower() not in _PICTURES:
-        raise UsageError(f"--out {path}: the name has to end in {', '.join(_PICTURES)}")
+    if endings and path.suffix.lower() not in endings:
+        raise UsageError(f"{option} {path}: the name has to end in {', '.join(endings)}")
     if path.is_dir():
-        raise UsageError(f"--out {path} is a folder; name a file")
+        raise UsageError(f"{option} {path} is a folder; name a file")
     if not path.parent.is_dir():
-        raise EnvironmentProblem(f"--out {path}: there is no folder {path.parent}; make it first")
+        raise EnvironmentProblem(f"{option} {path}: there is no folder {path.parent}; make it first")
     try:
         with tempfile.TemporaryFile(dir=path.parent):  # the only way to know; it leaves nothing behind
             pass

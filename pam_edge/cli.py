@@ -1,5 +1,5 @@
 """The command line: one function a verb. Words in, words out; what a verb does is known elsewhere.
-Verbs that make bundles are in `cli_export.py`.
+Verbs that make bundles are in `cli_export.py`, the verb for videos in `cli_track.py`.
 
 Data goes to stdout, everything else to stderr. Heavy imports wait inside their verb: `--help` is quick.
 """
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pam_edge import cli_export
+from pam_edge import cli_export, cli_track
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
@@ -122,6 +122,9 @@ def run(
         save_picture(draw(picture, [shown(region, description.answers)]), out)
         note(f"picture: {out}")
     note(numbers(added(region.timing_ms, description.timing_ms), description.speed))
+
+
+app.command()(cli_track.track)
 
 
 @app.command()

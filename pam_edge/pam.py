@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pam_edge.borders import PICTURES, check_borders
 from pam_edge.bundle import Bundle
 from pam_edge.cache import Lru
 from pam_edge.describe import Description, Limits, Prefix, step_bytes
@@ -44,20 +45,6 @@ Array = npt.NDArray[Any]
 IMAGES = 8  # encoded pictures kept: 16 MB each at PAM's size
 MAX_TOKENIZER_BYTES = 64 << 20  # PAM's has 11 MB
 PREFIXES = 4  # prefilled regions kept: about 60 MB each for PAM-1.5B in float32
-
-# What the run side feeds and reads; a bundle without them is not one of ours.
-_BORDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "image_encoder": (("image",), ("image_embed", "high_res_0", "high_res_1")),
-    "mask_decoder": (
-        (
-            *("image_embed", "no_memory", "high_res_0", "high_res_1"),
-            *("point_coords", "point_labels", "mask_prompt", "has_mask"),
-        ),
-        ("masks", "iou", "object_score", "region_embed", "mask_tokens"),
-    ),
-    "perceiver": (("region_embed", "mask_tokens"), ("region_tokens",)),
-    "decoder": (("embeds",), ("logits",)),
-}
 
 
 @dataclass(frozen=True)
@@ -91,23 +78,14 @@ class Pam:
         """
         self.bundle = bundle
         manifest = bundle.manifest
-        for name, (inputs, outputs) in _BORDERS.items():
-            graph = bundle.graph(name)
-            missing = {*inputs} - {t.name for t in graph.inputs} | {*outputs} - {
-                t.name for t in graph.outputs
-            }
-            if missing:
-                raise IntegrityError(
-                    f"graph {name} lacks {', '.join(sorted(missing))}; export the bundle again"
-                )
+        check_borders(bundle, PICTURES)
         axis = bundle.graph("mask_decoder").input("point_coords").axes[1]
-        self._slots = axis if isinstance(axis, int) else None
-        self._image_size = manifest.variant.vision.image_size
+        self.slots = axis if isinstance(axis, int) else None  # for points of a prompt; None: any number
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES:
             limit = MAX_TOKENIZER_BYTES >> 20
             raise IntegrityError(f"{manifest.tokenizer.path} is over {limit} MiB; refusing to read it")
         self._texts = Texts(bundle.path(manifest.tokenizer).read_bytes(), manifest.prompts)
-        self._limits = Limits(
+        self.limits = Limits(
             stop_ids=frozenset(manifest.stop_ids),
             max_length=manifest.variant.language.max_length,
             step_bytes=step_bytes(manifest.variant.language),
@@ -140,22 +118,22 @@ class Pam:
 
         Raises UsageError as `segment` would.
         """
-        check_prompt(prompt, size, slots=self._slots)
+        check_prompt(prompt, size, slots=self.slots)
 
     def look(self, image: ImageSource) -> Seen:
         """Encode a picture, or find it encoded already (by content). Raises like `preprocess.load_image`."""
         clock = time.perf_counter()
         picture = load_image(image)
-        square = resized(picture, self._image_size)
+        square = resized(picture, self.bundle.manifest.variant.vision.image_size)
         key = hashlib.blake2b(square.tobytes(), digest_size=16).hexdigest()
         timing = {"preprocess": _ms(clock), "load": 0.0, "encode": 0.0}
 
         def encode() -> dict[str, Array]:
-            timing["load"] = self._open("image_encoder")
+            timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
-            features = self._run("image_encoder", {"image": normalized(square)})
+            features = self.run_graph("image_encoder", {"image": normalized(square)})
             timing["encode"] = _ms(clock)
-            return {name: features[name] for name in _BORDERS["image_encoder"][1]}
+            return {name: features[name] for name in PICTURES["image_encoder"][1]}
 
         features = self._images.get(key, encode)
         width, height = picture.size
@@ -174,19 +152,19 @@ class Pam:
             own = refine.prompt.mask
             if prompt.mask is not None and (own is None or not np.array_equal(prompt.mask, own)):
                 raise UsageError("give a mask or an earlier region to refine, not both")
-        load_ms = self._open("mask_decoder")
+        load_ms = self.open_graph("mask_decoder")
         clock = time.perf_counter()
         feeds = encode_prompt(
             prompt,
             size=seen.size,
-            image_size=self._image_size,
-            slots=self._slots,
+            image_size=self.bundle.manifest.variant.vision.image_size,
+            slots=self.slots,
             earlier=None if refine is None else refine.low_res,
         )
         digest = hashlib.blake2b(f"{seen.key} {seen.size}".encode(), digest_size=16)
         for name in sorted(feeds):
             digest.update(feeds[name].tobytes())
-        out = self._run("mask_decoder", {**seen.features, **feeds, "no_memory": np.ones(1, np.float32)})
+        out = self.run_graph("mask_decoder", {**seen.features, **feeds, "no_memory": np.ones(1, np.float32)})
         low_res = out["masks"][0, 0]
         mask = binarize(low_res, seen.size)
         return Region(
@@ -221,7 +199,7 @@ class Pam:
             partial(self._prefix, region),
             self._texts,
             tasks=tasks,
-            limits=self._limits,
+            limits=self.limits,
             lang=lang,
             sampling=sampling or Sampling(),
             max_tokens=max_tokens,
@@ -249,7 +227,7 @@ class Pam:
         """What the language model is shown of a region: [R, hidden]."""
         self._region_tokens += 1
         feeds = {"region_embed": region.region_embed, "mask_tokens": region.mask_tokens}
-        tokens: npt.NDArray[np.float32] = self._run("perceiver", feeds)["region_tokens"][0]
+        tokens: npt.NDArray[np.float32] = self.run_graph("perceiver", feeds)["region_tokens"][0]
         return tokens
 
     def _prefix(self, region: Region) -> Prefix:
@@ -258,16 +236,13 @@ class Pam:
 
         def prefill() -> Decoder:
             nonlocal computed
-            timing["load"] = self._open("perceiver")
+            timing["load"] = self.open_graph("perceiver")
             clock = time.perf_counter()
             tokens = self.region_tokens(region)
             timing["perceiver"] = _ms(clock)
+            timing["load"] += self.open_decoder()
             clock = time.perf_counter()
-            if self._decoder is None:
-                self._decoder = self._engine.decoder()
-                timing["load"] += _ms(clock)
-            clock = time.perf_counter()
-            decoder = self._decoder.branch(1)
+            decoder = self.fresh_decoder()
             embeds = np.concatenate([decoder.embed(self._texts.ids_before), tokens])
             decoder.prefill([embeds])
             computed = len(embeds)
@@ -276,7 +251,7 @@ class Pam:
 
         return Prefix(self._prefixes.get(region.key, prefill), computed, timing)
 
-    def _open(self, graph: str) -> float:
+    def open_graph(self, graph: str) -> float:
         """Open a graph where it is not open yet; the milliseconds it took."""
         if graph in self._sessions:
             return 0.0
@@ -284,9 +259,23 @@ class Pam:
         self._sessions[graph] = self._engine.session(graph)
         return _ms(clock)
 
-    def _run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def open_decoder(self) -> float:
+        """Open the decoder where it is not open yet; the milliseconds it took."""
+        if self._decoder is not None:
+            return 0.0
+        clock = time.perf_counter()
+        self._decoder = self._engine.decoder()
+        return _ms(clock)
+
+    def fresh_decoder(self) -> Decoder:
+        """A decoder of one empty row."""
+        self.open_decoder()
+        assert self._decoder is not None
+        return self._decoder.branch(1)
+
+    def run_graph(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph with feeds in the types its bundle names; outputs come back as float32."""
-        self._open(graph)
+        self.open_graph(graph)
         specs = self.bundle.graph(graph).inputs
         typed = {spec.name: np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype) for spec in specs}
         return {

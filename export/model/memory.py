@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pam_edge.config import VisionConfig
 from pam_edge.export.model.layers import Attention, LayerNorm2d, merge_heads
 
-QUERIES = 1024  # attended to at a time
+SPARE = 8  # channels that carry a mask: as many as keep a row aligned
 
 
 class MaskDownSampler(nn.Module):
@@ -147,19 +147,23 @@ class RotaryAttention(Attention):
         unplaced: int,
         mask: Tensor | None,
     ) -> Tensor:
-        """q [B, L, C]; k, v [B, n * L + unplaced, width]; the last `unplaced` keys are not turned."""
+        """q [B, L, C]; k, v [B, n * L + unplaced, width]; the last `unplaced` keys are not turned. `mask`
+        [B, 1, 1, keys]: 0, or `MASKED` for a key without influence.
+        """
         cos, sin = rotation
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
         placed = k.shape[2] - unplaced
         grids = k[:, :, :placed].unflatten(2, (-1, cos.shape[0]))
         turned = rotate_pairs(grids, cos, sin).flatten(2, 3)
         k = torch.cat([turned, k[:, :, placed:]], dim=2) if unplaced else turned
-        # Some queries at a time: all their scores at once would be half a GB at PAM's size.
-        parts = [
-            F.scaled_dot_product_attention(part, k, v, attn_mask=mask)
-            for part in rotate_pairs(q, cos, sin).split(QUERIES, dim=2)
-        ]
-        out: Tensor = self.out_proj(merge_heads(torch.cat(parts, dim=2)))
+        q, scale = rotate_pairs(q, cos, sin), q.shape[-1] ** -0.5
+        if mask is not None:
+            # As further channels that every query reads: attention without a mask is one operator, which
+            # never holds the scores, half a GB at PAM's size.
+            q = torch.cat([q, torch.ones_like(q[..., :SPARE])], dim=-1)
+            silent = mask.transpose(2, 3).expand(-1, k.shape[1], -1, SPARE)
+            k = torch.cat([k, silent], dim=-1)
+        out: Tensor = self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=scale)))
         return out
 
 
@@ -217,7 +221,7 @@ class MemoryAttention(nn.Module):
     ) -> Tensor:
         """Image embedding [B, C, E, E] and sine encoding [1, C, E, E]; memory and encoding [B, M, mem_dim].
 
-        The last `pointers` of the M entries are object pointers; additive `mask` [B, 1, 1, M] silences some.
+        The last `pointers` of the M entries are object pointers; `mask` [B, 1, 1, M] silences some.
         rotation: `axial_rotation(C, E)`, where the caller keeps it. -> conditioned embedding [B, C, E, E].
         """
         b, c, e, _ = image_embed.shape

@@ -1,0 +1,87 @@
+"""The verb `track`: follow things through a video. Like cli.py, and called by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pam_edge.options import BundleFolder, NoCheck, Threads
+
+_Option = typer.Option
+
+
+def track(
+    bundle: BundleFolder,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A video file, a folder of frames, or - for a pipe.")
+    ],
+    point: Annotated[
+        list[str] | None,
+        _Option(metavar="X,Y[,0|1]", help="A click in pixels, 0 for 'not this'; all are of one thing."),
+    ] = None,
+    box: Annotated[
+        list[str] | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around a thing; one for each thing.")
+    ] = None,
+    mask: Annotated[
+        Path | None, _Option(metavar="FILE", help="A picture of the thing's mask, as large as a frame.")
+    ] = None,
+    frame: Annotated[int, _Option(min=0, metavar="K", help="Which frame is pointed at, from 0.")] = 0,
+    caption: Annotated[
+        str, _Option(metavar="stream|clip|none", help="Tell what happens: segment by segment, or in one.")
+    ] = "none",
+    every: Annotated[
+        str, _Option(metavar="N|change", help="Frames of a segment, or cut where something changes.")
+    ] = "32",
+    lang: Annotated[str, _Option(metavar="en|zh", help="Language of the captions.")] = "en",
+    out: Annotated[
+        Path | None, _Option(metavar="FILE", help="Draw masks and captions into this video (.mp4, .mkv).")
+    ] = None,
+    json: Annotated[
+        str | None, _Option(metavar="FILE", help="JSON lines as results come; - prints them instead of text.")
+    ] = None,
+    max_tokens: Annotated[int, _Option(min=1, help="The longest caption.")] = 128,
+    threads: Threads = 0,
+    no_check: NoCheck = False,
+) -> None:
+    """Point at things in a video: their masks frame by frame, and captions of what happens to them."""
+    from contextlib import ExitStack
+
+    from pam_edge.arguments import check_place, language, read_plan, read_things
+    from pam_edge.borders import check_video
+    from pam_edge.bundle import Bundle
+    from pam_edge.console import note, show, show_json
+    from pam_edge.film import ENDINGS
+    from pam_edge.follow import Plan
+    from pam_edge.pam import load
+    from pam_edge.sources import open_source
+    from pam_edge.tables import caveats, clean_lines
+    from pam_edge.tracks import Outputs, lines_to
+    from pam_edge.tracks import track as follow
+
+    things = read_things(point or [], box or [], mask)
+    captions, cut = read_plan(caption, every)
+    if out is not None:
+        check_place(out, "--out", endings=ENDINGS)
+    if json not in (None, "-"):
+        check_place(Path(json), "--json")
+    opened = Bundle.open(bundle, check=not no_check)
+    check_video(opened)
+    for caveat in caveats(opened):
+        note(f"note: {caveat}")
+    with ExitStack() as stack:
+        shots = stack.enter_context(open_source(source, count=captions == "clip"))
+        pam = load(opened, threads=threads)
+        words = language(lang, pam.texts, [])
+        line = None
+        if json == "-":
+            line = show_json
+        elif json is not None:
+            line = lines_to(stack.enter_context(Path(json).open("w", encoding="utf-8")), Path(json))
+        plan = Plan(captions, every=cut, length=shots.count, lang=words, max_tokens=max_tokens)
+        say = None if json == "-" else (lambda text, end: show(clean_lines(text), end=end))
+        spent = follow(pam, shots, {frame: things}, plan, Outputs(line, say, out))
+    if out is not None:
+        note(f"video: {out}")
+    note(spent.text())

@@ -1,0 +1,133 @@
+"""The video of a video: every frame with its masks, and below it what was said so far, like subtitles.
+
+Written in fragments, so that what is finished can be watched whatever happens next. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pam_edge.errors import EnvironmentProblem, PamEdgeError, cannot_write
+from pam_edge.overlay import PALETTE, Shown, draw
+from pam_edge.panel import INK, PAPER
+from pam_edge.typeset import Face, find_fonts
+from pam_edge.video import Frame
+
+ENDINGS = (".mp4", ".mkv")
+RATE = 10.0  # frames a second where the source does not say
+LINES = 3  # of text a thing
+HOLD = 3.0  # seconds that the last frame stays where words came after it
+_CLOCK = 90_000  # ticks a second
+_SIDE = 960  # the longer side, at most
+
+
+class Film:
+    """A video file being written. `rate` is the source's, None where unknown."""
+
+    def __init__(self, path: Path, *, rate: float | None) -> None:
+        """Raises EnvironmentProblem without PyAV or its H.264 encoder, like `cannot_write` otherwise."""
+        try:
+            import av
+        except ImportError as e:
+            raise EnvironmentProblem("writing a video needs PyAV: pip install 'pam-edge[video]'") from e
+        self._av, self._path, self._rate = av, path, rate or RATE
+        self._container: Any = None
+        self._stream: Any = None
+        self._files, self._face = find_fonts(), Face((), 16)
+        self._last: tuple[Image.Image, Frame, float] | None = None
+        self._told: dict[int, str] = {}
+        self._tick = -1
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close({})
+
+    def add(self, picture: Image.Image, frame: Frame, words: Mapping[int, str], time: float | None) -> None:
+        """Write a frame, `time` seconds after the start; None for one frame after the one before."""
+        if time is None:
+            time = 0.0 if self._last is None else self._last[2] + 1 / self._rate
+        drawn = self._drawn(picture, frame, words)
+        self._write(drawn, time)
+        self._last, self._told = (picture, frame, time), dict(words)
+
+    def close(self, words: Mapping[int, str]) -> None:
+        """Finish the file; words that are new are shown on the last frame, which then stays a while."""
+        try:
+            if self._last is not None and words and dict(words) != self._told:
+                picture, frame, time = self._last
+                drawn = self._drawn(picture, frame, words)
+                for after in (1 / self._rate, HOLD):
+                    self._write(drawn, time + after)
+            if self._container is not None:
+                self._guarded(lambda: self._container.mux(self._stream.encode()))
+        finally:
+            container, self._container, self._last = self._container, None, None
+            if container is not None:
+                self._guarded(container.close)
+
+    def _drawn(self, picture: Image.Image, frame: Frame, words: Mapping[int, str]) -> Image.Image:
+        photo = draw(picture, [Shown(found.mask) for found in frame.things], max_side=_SIDE)
+        if self._stream is None:
+            self._face = Face(self._files, max(16, photo.width // 42))
+        line, pad = self._face.line, self._face.size
+        count = max(1, len(frame.things))
+        size = self._size(photo, 2 * pad + count * LINES * line)
+        page = Image.new("RGB", size, PAPER)
+        page.paste(photo, (0, 0))
+        pen, y = ImageDraw.Draw(page), photo.height + pad
+        for index, found in enumerate(frame.things):
+            top = y + index * LINES * line
+            if top + LINES * line > size[1]:
+                break  # more things than when the film began
+            bar = (pad // 2, top + 4, pad // 2 + 5, top + LINES * line - 8)
+            pen.rounded_rectangle(bar, radius=2, fill=PALETTE[index % len(PALETTE)])
+            text = words.get(found.thing, "")
+            for i, part in enumerate(self._face.wrap(text, size[0] - 3 * pad)[-LINES:] if text else []):
+                self._face.draw(pen, (pad * 1.5, top + i * line), part, fill=INK)
+        return page
+
+    def _size(self, photo: Image.Image, below: int) -> tuple[int, int]:
+        """The film's size, once and for all: even, as its encoder wants."""
+        if self._stream is not None:
+            return int(self._stream.width), int(self._stream.height)
+        return photo.width + photo.width % 2, (photo.height + below + 1) // 2 * 2
+
+    def _write(self, drawn: Image.Image, time: float) -> None:
+        if self._stream is None:
+            self._guarded(lambda: self._open(drawn.size))
+        self._tick = max(self._tick + 1, round(time * _CLOCK))
+        frame = self._av.VideoFrame.from_ndarray(np.asarray(drawn), format="rgb24")
+        frame.pts, frame.time_base = self._tick, Fraction(1, _CLOCK)
+        self._guarded(lambda: self._container.mux(self._stream.encode(frame)))
+
+    def _open(self, size: tuple[int, int]) -> None:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        mp4 = self._path.suffix.lower() == ".mp4"
+        self._container = self._av.open(str(self._path), "w", options=options if mp4 else {})
+        rate = Fraction(self._rate).limit_denominator(1000)
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20"})
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _CLOCK)
+        self._stream.codec_context.gop_size = max(1, round(self._rate))
+
+    def _guarded(self, act: Any) -> None:
+        try:
+            act()
+        except PamEdgeError:
+            raise
+        except OSError as e:
+            raise cannot_write(self._path, e) from e
+        except (self._av.FFmpegError, ValueError) as e:
+            raise EnvironmentProblem(f"cannot write the video {self._path}: {e}") from e

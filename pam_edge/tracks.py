@@ -1,0 +1,243 @@
+"""What the verb `track` does: events of a video as lines of JSON, as words for people, and as a film.
+
+Every line is written when it is known and is whole, so what was finished stays readable. Knows neither
+options nor engines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import Image
+
+from pam_edge import rle
+from pam_edge.errors import PamEdgeError, cannot_write
+from pam_edge.film import Film
+from pam_edge.follow import Caption, Event, Plan, Words, follow
+from pam_edge.pam import Pam
+from pam_edge.preprocess import Prompt
+from pam_edge.report import peak_mb
+from pam_edge.sources import Shot, Source
+from pam_edge.video import Frame
+
+SCHEMA = 1
+Say = Callable[[str, str], None]  # a text and what ends it
+Line = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: `line` gets every event as JSON, `say` words for people, `film` is a video's path."""
+
+    line: Line | None = None
+    say: Say | None = None
+    film: Path | None = None
+
+
+@dataclass
+class Spent:
+    """Times of a whole run, ms: sums over frames and over captions."""
+
+    frames: int = 0
+    captions: int = 0
+    frame_ms: dict[str, float] = field(default_factory=dict)
+    caption_ms: dict[str, float] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Count an event's times."""
+        sums: dict[str, float] = {}
+        if isinstance(event, Frame):
+            self.frames, sums = self.frames + 1, self.frame_ms
+        elif isinstance(event, Caption) and not event.lost:
+            self.captions, sums = self.captions + 1, self.caption_ms
+        if not isinstance(event, Words):
+            for name, ms in event.timing_ms.items():
+                sums[name] = sums.get(name, 0.0) + ms
+
+    def text(self) -> str:
+        """For people: a frame's and a segment's times on average, and the peak of memory."""
+        parts = [f"{self.frames} frames"]
+        if self.frames:
+            steps = [
+                f"{name} {self.frame_ms[name] / self.frames:.0f}"
+                for name in ("encode", "memory", "mask", "remember", "whole")
+                if name in self.frame_ms
+            ]
+            parts.append(f"ms a frame: {', '.join(steps)}")
+        if self.captions:
+            steps = [
+                f"{name.replace('_', ' ')} {ms / self.captions:.0f}" for name, ms in self.caption_ms.items()
+            ]
+            parts.append(f"ms a segment: {', '.join(steps)}")
+        peak = peak_mb()
+        return "; ".join(parts if peak is None else [*parts, f"peak {peak:.0f} MB"])
+
+
+def track(
+    pam: Pam, source: Source, prompts: Mapping[int, Mapping[int, Prompt]], plan: Plan, outputs: Outputs
+) -> Spent:
+    """Follow and tell a whole source. Raises what stopped it, after everything known is written."""
+    spent = Spent()
+    line = outputs.line or (lambda document: None)
+    say = outputs.say or (lambda text, end: None)
+    line(
+        {"schema": SCHEMA, "type": "source", "name": source.name, "frames": plan.length, "rate": source.rate}
+    )
+    shots: list[Shot] = []  # the one at hand
+
+    def pictures() -> Iterator[Image.Image]:
+        for shot in source:
+            shots[:] = [shot]
+            yield shot.picture
+
+    words: dict[int, str] = {}
+    teller = _Teller(say, several=len({thing for given in prompts.values() for thing in given}) > 1)
+    error: PamEdgeError | None = None
+    with ExitStack() as stack:
+        film = None if outputs.film is None else stack.enter_context(Film(outputs.film, rate=source.rate))
+        try:
+            for event in follow(pam, pictures(), prompts, plan):
+                spent.take(event)
+                match event:
+                    case Frame():
+                        line(_frame_line(event, shots[0].time))
+                        if film is not None:
+                            film.add(shots[0].picture, event, words, shots[0].time)
+                    case Words():
+                        line(_words_line(event))
+                    case Caption():
+                        line(_caption_line(event))
+                        words[event.thing] = "(out of sight)" if event.lost else event.text
+                teller.tell(event)
+        except PamEdgeError as e:
+            error = e
+        if film is not None:
+            film.close(words)
+        line(_end_line(spent, error))
+    if error is not None:
+        raise error
+    return spent
+
+
+class _Teller:
+    """Words for people: one caption at a time as it is decoded, and whole lines between captions."""
+
+    def __init__(self, say: Say, *, several: bool) -> None:
+        self._say, self._several = say, several
+        self._insight: dict[int, bool] = {}
+        self._open: tuple[int, int] | None = None  # thing and segment whose words are being told
+        self._late: set[tuple[int, int]] = set()  # whose words came while another's were told
+        self._lines: list[str] = []
+
+    def tell(self, event: Event) -> None:
+        """Tell what can be told now."""
+        match event:
+            case Frame():
+                self._lines += self._changes(event)
+            case Words():
+                at = event.thing, event.segment
+                if self._open is None and at not in self._late:
+                    self._open = at
+                    self._say(self._name(event.thing), "")
+                if self._open == at:
+                    self._say(event.text, "")
+                else:
+                    self._late.add(at)
+            case Caption():
+                frames = "frames {} to {}".format(*event.frames)
+                if self._open == (event.thing, event.segment):
+                    self._say(f"  [{frames}]", "\n")
+                    self._open = None
+                elif event.lost:
+                    self._lines.append(f"{self._name(event.thing)}out of sight  [{frames}]")
+                else:
+                    self._lines.append(f"{self._name(event.thing)}{event.text}  [{frames}]")
+        if self._open is None:
+            for text in self._lines:
+                self._say(text, "\n")
+            self._lines = []
+
+    def _changes(self, frame: Frame) -> Iterator[str]:
+        for found in frame.things:
+            before = self._insight.get(found.thing)
+            self._insight[found.thing] = found.visible
+            if before == found.visible or (before is None and found.visible):
+                continue
+            what = "found again" if found.visible else "out of sight"
+            yield f"frame {frame.index}: {self._name(found.thing)}{what}"
+
+    def _name(self, thing: int) -> str:
+        return f"thing {thing}: " if self._several else ""
+
+
+def lines_to(stream: TextIO, name: Path) -> Line:
+    """Write documents as lines of JSON, each at once. The function raises like `cannot_write`."""
+
+    def write(document: Mapping[str, Any]) -> None:
+        try:
+            stream.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+            stream.flush()
+        except OSError as e:
+            raise cannot_write(name, e) from e
+
+    return write
+
+
+def _frame_line(frame: Frame, time: float | None) -> dict[str, Any]:
+    return {
+        "type": "frame",
+        "frame": frame.index,
+        "time": None if time is None else round(time, 4),
+        "things": [
+            {
+                "thing": found.thing,
+                "state": "seen" if found.visible else "lost",
+                "prompted": found.prompted,
+                "box": None if found.box is None else list(found.box),
+                "score": found.score,
+                "object_score": found.object_score,
+                "mask": {"size": list(frame.size), "counts": rle.encode(found.mask)},
+            }
+            for found in frame.things
+        ],
+        "timing_ms": _rounded(frame.timing_ms),
+    }
+
+
+def _words_line(event: Words) -> dict[str, Any]:
+    return {"type": "words", "thing": event.thing, "segment": event.segment, "text": event.text}
+
+
+def _caption_line(event: Caption) -> dict[str, Any]:
+    return {
+        "type": "caption",
+        "thing": event.thing,
+        "segment": event.segment,
+        "frames": list(event.frames),
+        "state": "lost" if event.lost else "told",
+        "text": event.text,
+        "token_ids": list(event.token_ids),
+        "finish_reason": event.finish_reason,
+        "timing_ms": _rounded(event.timing_ms),
+    }
+
+
+def _end_line(spent: Spent, error: PamEdgeError | None) -> dict[str, Any]:
+    return {
+        "type": "end",
+        "frames": spent.frames,
+        "captions": spent.captions,
+        "error": None if error is None else str(error),
+        "frame_ms": _rounded(spent.frame_ms),
+        "caption_ms": _rounded(spent.caption_ms),
+        "peak_mb": peak_mb(),
+    }
+
+
+def _rounded(timing_ms: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(ms, 3) for name, ms in timing_ms.items()}
