@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from pam_edge.errors import IntegrityError, UsageError, cannot_write
+from pam_edge.golden import npz_bytes
 from pam_edge.preprocess import ImageSource, Prompt, encode_prompt, load_image, pixels
 from pam_edge.quantize.observe import Array, Observer, Seen, best_range
 from pam_edge.quantize.static import ONNXRUNTIME, Range, Static
@@ -185,7 +186,7 @@ def _run(name: Calibrated, work: Path, number: str, feeds: Callable[[], tuple[Ar
 def _look(samples: Samples, n: int, image_size: int) -> tuple[Arrays, Arrays]:
     sample = samples.at(n)
     picture = load_image(sample.image)
-    prompts = {}
+    prompts: Arrays = {}
     for j, prompt in enumerate(sample.prompts):
         size = (picture.height, picture.width)
         encoded = encode_prompt(prompt, size=size, image_size=image_size, slots=None)
@@ -207,9 +208,10 @@ def _reread(path: Path) -> tuple[Arrays, Arrays]:
 
 def _read(path: Path) -> NpzFile:
     try:
-        return np.load(path, allow_pickle=False)
+        held: NpzFile = np.load(path, allow_pickle=False)
     except (OSError, ValueError, BadZipFile) as e:
         raise IntegrityError(f"{path} cannot be read ({e}); remove {path.parent} and calibrate again") from e
+    return held
 
 
 def _write(path: Path, arrays: Arrays) -> None:
@@ -217,7 +219,7 @@ def _write(path: Path, arrays: Arrays) -> None:
     draft = path.with_suffix(".part")
     try:
         with draft.open("wb") as f:
-            np.savez(f, **arrays)
+            f.write(npz_bytes(arrays, compress=False))
         draft.replace(path)
     except OSError as e:
         raise cannot_write(path, e) from e

@@ -50,6 +50,7 @@ class Observer:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it keeps the peak of every size it ever gave
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(graph.parent)
         )
@@ -70,7 +71,11 @@ class Observer:
 
 
 def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> int:
-    """Give the graph a tensor's extremes and a thinned copy as outputs; by what it is thinned."""
+    """Give the graph a tensor's extremes and a thinned copy as outputs; by what it is thinned.
+
+    Whoever reads the tensor gets it back clipped to these extremes, which changes nothing but the order of
+    work: the engine would look at all tensors at the end, and hold every one of them until then.
+    """
     fixed = [n for n in value.shape or () if isinstance(n, int)]
     stride = max(1, math.prod(fixed) // KEPT)
     while stride > 1 and math.gcd(stride, fixed[-1] if fixed else 1) > 1:
@@ -82,20 +87,25 @@ def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> 
                 name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
             )
             graph.register_initializer(constants[number])
-    flat = ir.node("Reshape", [value, constants[-1]])
+    readers = list(value.uses())
     zero, end = constants[0], constants[2**63 - 1]
-    nodes = [
-        ir.node("ReduceMin", [value], attributes={"keepdims": 0}),
-        ir.node("ReduceMax", [value], attributes={"keepdims": 0}),
-        ir.node("Slice", [flat.outputs[0], zero, end, zero, constants[stride]]),
-    ]
-    flat.outputs[0].name = f"{value.name}.flat"
-    for node, part in zip(nodes, ("low", "high", "some"), strict=True):
+    flat = ir.node("Reshape", [value, constants[-1]])
+    low = ir.node("ReduceMin", [value], attributes={"keepdims": 0})
+    high = ir.node("ReduceMax", [value], attributes={"keepdims": 0})
+    some = ir.node("Slice", [flat.outputs[0], zero, end, zero, constants[stride]])
+    least = ir.node("ReduceMin", [some.outputs[0]], attributes={"keepdims": 0})
+    floor = ir.node("Min", [low.outputs[0], least.outputs[0]])
+    same = ir.node("Clip", [value, floor.outputs[0], high.outputs[0]])
+    for node, part in ((low, "low"), (high, "high"), (some, "some")):
         out = node.outputs[0]
         out.name, out.type = f"{value.name}.{part}", ir.TensorType(ir.DataType.FLOAT)
         out.shape = ir.Shape([None] if part == "some" else [])
         graph.outputs.append(out)
-    producer, nodes = value.producer(), [nodes[0], nodes[1], flat, nodes[2]]
+    for node, part in ((flat, "flat"), (least, "least"), (floor, "floor"), (same, "same")):
+        node.outputs[0].name = f"{value.name}.{part}"
+    for use in readers:
+        use.node.replace_input_with(use.idx, same.outputs[0])
+    producer, nodes = value.producer(), [low, high, flat, some, least, floor, same]
     if producer is None:
         graph.insert_before(graph[0], nodes)
     else:

@@ -124,7 +124,8 @@ def _weight(node: ir.Node) -> ir.Value | None:
 
 def _path(node: ir.Node) -> tuple[ir.Value, list[ir.Node]]:
     """Where a layer's input comes from: the value before it was only moved about, and the movers since."""
-    value, movers = node.inputs[0], []
+    value = node.inputs[0]
+    movers: list[ir.Node] = []
     assert value is not None
     while True:
         mover = value.producer()
@@ -155,7 +156,7 @@ def _quantized(graph: ir.Graph, source: ir.Value, ranges: Mapping[str, Range], h
         graph.insert_before(graph[0], nodes)
     else:
         graph.insert_after(producer, nodes)
-    return _Source(integers, *held, floats)
+    return _Source(integers, held[0], held[1], floats)
 
 
 def parameters(values: Range, how: Static) -> tuple[float, int]:
