@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from pam_edge import packaged
 from pam_edge.benchmarks.world import Combo, clip, question, segment_caption
 from pam_edge.benchmarks.world.questions import SUBJECTS
 from pam_edge.config import NANO
+from pam_edge.export.checkpoint import load_vision, open_checkpoint
+from pam_edge.export.model.language import Language
+from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
-from tools.nano import crew, films, train_memory
+from tools.nano import crew, films, ship, train_memory
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.loop import Learner, run
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
@@ -77,6 +81,23 @@ def test_a_step_moves_memory_alone(data: tuple[films.Films, films.Looks]) -> Non
     assert sum(p.numel() for p in learned) > 500_000
     for part in ("memory_attention.layers.0", "memory_encoder.", "maskmem_tpos_enc", "obj_ptr_proj."):
         assert any(name.startswith(part) for name in moved), part
+
+
+def test_trained_memory_ships_in_the_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    tower = VisionTower(NANO.vision)
+    both = torch.nn.ModuleDict({"perceiver": Perceiver(NANO), "language": Language(NANO.language)})
+    for name, module in (("memory", tower), ("language", both)):
+        torch.save({"average": {"values": module.state_dict()}}, tmp_path / f"{name}.pt")
+    out = tmp_path / "nano"
+    told = {"sam": tmp_path / "memory.pt", "language": tmp_path / "language.pt", "out": out}
+    told["tokenizer"] = packaged.WEIGHTS / "tokenizer.json"
+    monkeypatch.setattr("sys.argv", ["ship", *(f"--{name}={path}" for name, path in told.items())])
+    ship.main()
+    shipped = open_checkpoint(str(out), sam2=out / "sam2.1_nano.pt", sam2_config=out / "sam2.1_nano.json")
+    read = load_vision(shipped).state_dict()
+    for name, value in tower.state_dict().items():
+        assert torch.equal(read[name], value.half().float()), name
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:

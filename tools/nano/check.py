@@ -43,7 +43,7 @@ from tools.nano.data import SIDE, squeezed
 from tools.nano.features import load_tower
 from tools.nano.words import Questions
 
-LONGEST = 64  # tokens of an answer
+LONGEST = 96  # tokens of an answer
 Figures = dict[str, list[float]]
 
 
@@ -74,7 +74,7 @@ def prefix(words: Words, tokens: Tensor) -> Cache:
     """Visual tokens [N, T, H] read after the words that precede them."""
     language, questions = words.parts[1], words.questions
     before = language.embed_tokens(torch.tensor(questions.before))[None]
-    _, cache = language(torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1))
+    cache: Cache = language(torch.cat([before.expand(len(tokens), -1, -1), tokens], dim=1))[1]
     return cache
 
 
@@ -187,7 +187,9 @@ def open_parts(given: argparse.Namespace) -> tuple[VisionTower, Words | None]:
     if given.language is None:
         return tower, None
     both = torch.nn.ModuleDict({"perceiver": perceiver, "language": language})
-    both.load_state_dict(torch.load(given.language, weights_only=True)["average"]["values"])
+    both.load_state_dict(
+        torch.load(given.language, weights_only=True, map_location="cpu")["average"]["values"]
+    )
     return tower, Words((perceiver, language), Questions(Tokenizer.from_file(str(given.tokenizer))))
 
 

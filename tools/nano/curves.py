@@ -1,6 +1,8 @@
 """The training logs as a picture.
 
-python -m tools.nano.curves --sam run1/sam.jsonl --language run1/language.jsonl --out docs/nano-curves.png
+    python -m tools.nano.curves --sam run1/sam.jsonl --language run1/language.jsonl --out docs/nano-curves.png
+
+With `--memory mem/memory.jsonl` a third row shows the memory part, and how clips are told.
 """
 
 from __future__ import annotations
@@ -39,14 +41,16 @@ def draw(axes: Axes, log: list[dict[str, Any]], names: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Four panels."""
+    """Four panels, or six."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sam", type=Path, nargs="+", required=True)
     parser.add_argument("--language", type=Path, nargs="+", required=True)
+    parser.add_argument("--memory", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     sam, language = rows(given.sam), rows(given.language)
-    _, panels = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    lines = 2 if given.memory is None else 3
+    _, panels = plt.subplots(lines, 2, figsize=(11, 3.5 * lines), layout="constrained")
     masks = {"click_iou": "IoU, clicks", "box_iou": "IoU, boxes", "second_iou": "IoU after a correction"}
     draw(panels[0][0], sam, masks | {"object": "object score right"})
     panels[0][0].set_title("SAM part: masks (training batches)")
@@ -62,6 +66,17 @@ def main() -> None:
     helpers = {f"helper_{name}": f"{name}, semantic tokens" for name in ("kind", "colour", "pattern", "size")}
     draw(panels[1][1], language, {"token_right": "answer tokens"} | helpers)
     panels[1][1].set_title("Language part: share right")
+    if given.memory is not None:
+        followed = {
+            "iou": "IoU",
+            "last_iou": "IoU, last frame",
+            "seen": "there, said so",
+            "gone": "gone, said so",
+        }
+        draw(panels[2][0], rows(given.memory), followed)
+        panels[2][0].set_title("Memory part: short tracks (training batches)")
+        draw(panels[2][1], language, {"clip_token_right": "caption tokens right, clips"})
+        panels[2][1].set_title("Language part: clips")
     plt.savefig(given.out, dpi=110)
 
 

@@ -41,7 +41,7 @@ def open_features(folder: Path) -> Features:
 def load_tower(path: Path) -> VisionTower:
     """The averaged weights of a `train_sam` checkpoint."""
     tower = VisionTower(NANO.vision)
-    tower.load_state_dict(torch.load(path, weights_only=True)["average"]["values"])
+    tower.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"]["values"])
     return tower.eval()
 
 

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pam_edge.benchmarks.world import LANGUAGES, Clip, clip, event_caption, segment_caption
+from pam_edge.benchmarks.world import LANGUAGES, Clip, Language, clip, event_caption, segment_caption
 from pam_edge.benchmarks.world.moves import Event
 from pam_edge.config import NANO
 from tools.nano import crew
@@ -57,9 +57,9 @@ class Looks(NamedTuple):
 class Told(NamedTuple):
     """What is to be said of a clip: per language of all of it and of each segment."""
 
-    whole: dict[str, str]
-    parts: list[dict[str, str]]
-    alone: list[dict[str, str]]  # the same as if nothing had been before
+    whole: dict[Language, str]
+    parts: list[dict[Language, str]]
+    alone: list[dict[Language, str]]  # the same as if nothing had been before
     events: list[Event]
 
 

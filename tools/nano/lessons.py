@@ -104,8 +104,8 @@ class Clips:
             tokens.append(np.asarray(self.features.tokens[film, part])[::step])
             alone = part == WHOLE or part == 0 or rng.random() < WITHOUT_HISTORY
             asked.append([self.asked(said, part, lang, alone=alone, turned=turned) for lang in LANGUAGES])
-        seen = (torch.from_numpy(np.stack(field)).to(device).float() for field in (maps, tokens))
-        return Lesson(*seen, asked, {})
+        seen = [torch.from_numpy(np.stack(field)).to(device).float() for field in (maps, tokens)]
+        return Lesson(seen[0], seen[1], asked, {})
 
     def asked(self, said: Told, part: int, lang: Language, *, alone: bool, turned: bool) -> Asked:
         """The question about a segment, or about a whole clip, and its answer."""

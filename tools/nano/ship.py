@@ -194,8 +194,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(given.tokenizer))
-    vision = torch.load(given.sam, weights_only=True)["average"]["values"]
-    rest = torch.load(given.language, weights_only=True)["average"]["values"]
+    vision = torch.load(given.sam, weights_only=True, map_location="cpu")["average"]["values"]
+    rest = torch.load(given.language, weights_only=True, map_location="cpu")["average"]["values"]
     torch.save({"model": {key: halved(value) for key, value in vision.items()}}, given.out / "sam2.1_nano.pt")
     folder = {original_key(key): halved(value) for key, value in rest.items()}
     save_file(folder, given.out / "model.safetensors", metadata={"format": "pt"})

@@ -96,7 +96,7 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     learner = Learner("language", "both", both, helpers, groups, SAVE_EVERY)
     if given.start is not None and not begun(learner, given):
         if given.start.suffix == ".pt":
-            state = torch.load(given.start, weights_only=True)
+            state = torch.load(given.start, weights_only=True, map_location="cpu")
             both.load_state_dict(state["average"]["values"])
             helpers.load_state_dict(state["helpers"])
         else:

@@ -154,7 +154,7 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     learner = Learner("sam", "tower", tower, helpers, groups, SAVE_EVERY)
     if given.start is not None and not begun(learner, given):
         if given.start.suffix == ".pt":
-            state = torch.load(given.start, weights_only=True)
+            state = torch.load(given.start, weights_only=True, map_location="cpu")
             tower.load_state_dict(state["average"]["values"])
             helpers.load_state_dict(state["helpers"])
         else:
