@@ -7,7 +7,7 @@ goes on where it stopped. Knows graphs by their names and prompts; neither a wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from pam_edge.preprocess import ImageSource, Prompt, encode_prompt, load_image, 
 from pam_edge.quantize.observe import Array, Observer, Seen, best_range
 from pam_edge.quantize.static import ONNXRUNTIME, Range, Static
 
+Arrays = dict[str, Array]
 Calibrated = Literal["image_encoder", "mask_decoder", "perceiver"]
 CALIBRATED: tuple[Calibrated, ...] = ("image_encoder", "mask_decoder", "perceiver")
 PICTURES = 32  # enough: ranges are of tensors, and every picture shows each of them thousands of values
@@ -69,7 +70,7 @@ def folder_samples(folder: Path, *, count: int = PICTURES, seed: int = 0) -> Sam
     )
 
 
-def drawn_samples(size: int, *, count: int = 8, seed: int = 0) -> Samples:
+def drawn_samples(size: int, *, count: int = 4, seed: int = 0) -> Samples:
     """Seeded pictures of colours and grain, for random weights: no pictures are theirs."""
 
     def at(n: int) -> Sample:
@@ -138,12 +139,19 @@ def calibrate(
     return {tensor: best_range(seen, how) for tensor, seen in zip(tensors, found, strict=True)}
 
 
+def feeds_of(
+    name: Calibrated, samples: Samples, work: Path, *, image_size: int, most: int
+) -> Iterator[Arrays]:
+    """Feeds of a graph's first runs, `most` at most; the graph before it is calibrated in `work`."""
+    for run in _runs(name, samples, work, image_size)[:most]:
+        yield run.feeds()[0]
+
+
 _KEPT = {  # what of a graph's outputs the next graph reads
     "image_encoder": ("image_embed", "high_res_0", "high_res_1"),
     "mask_decoder": ("region_embed", "mask_tokens"),
 }
 _ENCODED = ("point_coords", "point_labels", "mask_prompt", "has_mask")
-Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)

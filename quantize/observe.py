@@ -47,16 +47,7 @@ class Observer:
         constants: dict[int, ir.Value] = {}
         for name in tensors:
             self._strides.append(_watch(model.graph, values[name], constants))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # it keeps the peak of every size it ever gave
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(graph.parent)
-        )
-        self._session = ort.InferenceSession(
-            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = opened(model, graph.parent, threads=threads)
 
     def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Seen]]:
         """The graph's own outputs, and what the run showed of every tensor."""
@@ -68,6 +59,18 @@ class Observer:
             for i, name in enumerate(self._tensors)
         }
         return dict(zip(self._outputs, own, strict=True)), seen
+
+
+def opened(model: ir.Model, folder: Path, *, threads: int = 0) -> ort.InferenceSession:
+    """A model of this moment in the engine; weights that lie in files of `folder` are mapped from there."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it keeps the peak of every size it ever gave
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    return ort.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> int:

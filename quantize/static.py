@@ -77,11 +77,27 @@ def quantize_static(
 ) -> tuple[Path, ...]:
     """Write the float `graph` (.onnx, weights beside it or inside) as `out`, `layers` in 8 bits.
 
-    `ranges` holds the least and greatest value of every layer's source. Returns the files written, the
-    engine's first; the same arguments give the same bytes. Raises IntegrityError where a range is missing or
-    no number, WontFitError or EnvironmentProblem where `out` cannot be written.
+    Returns the files written, the engine's first; the same arguments give the same bytes. Raises like
+    `in_8_bits`; WontFitError or EnvironmentProblem where `out` cannot be written.
     """
-    model = ir.load(graph)
+    model = in_8_bits(ir.load(graph), layers, ranges, how=how)
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    files = (out,) if size <= ONE_FILE else (out, out.with_suffix(".bin"))
+    try:
+        ir.save(model, out, external_data=files[1].name if len(files) > 1 else None)
+    except OSError as e:
+        raise cannot_write(out, e) from e
+    return files
+
+
+def in_8_bits(
+    model: ir.Model, layers: Sequence[Layer], ranges: Mapping[str, Range], *, how: Static = ONNXRUNTIME
+) -> ir.Model:
+    """The same model, changed in place: `layers` in 8 bits, all else as it was.
+
+    `ranges` holds the least and greatest value of every layer's source. Raises IntegrityError where one is
+    missing or no number.
+    """
     chosen = {layer.name for layer in layers}
     sources: dict[str, _Source] = {}
     for node in list(model.graph):
@@ -92,13 +108,7 @@ def quantize_static(
                 sources[name] = _quantized(model.graph, source, ranges, how)
             _rewrite(model.graph, node, sources[name], how)
     _tidy(model)
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    files = (out,) if size <= ONE_FILE else (out, out.with_suffix(".bin"))
-    try:
-        ir.save(model, out, external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(out, e) from e
-    return files
+    return model
 
 
 @dataclass(frozen=True)
