@@ -44,8 +44,9 @@ from tools.nano.tracks import FINE, LITTLE, Tracks, draw_tracks, drawn_films
 
 SEED = 9
 PEAK, DECAY = 1.2e-3, 0.01
-# From this progress on: tracks per process and step, and their frames.
-SHAPES = ((0.0, (16, 2)), (0.2, (6, 4)), (0.5, (5, 8)))
+# From this progress on: tracks per process and step, and their frames. Pairs teach where to look, fast; the
+# longest fill every slot of memory and most of the pointers'.
+SHAPES = ((0.0, (16, 2)), (0.2, (6, 4)), (0.5, (5, 8)), (0.8, (3, 13)))
 TOLD_UNTIL = 0.6  # until then memory is told, less and less often, what the mask should have been
 HELP_UNTIL = 0.6  # the helper head fades out by this progress
 CORRECTED = 0.2  # share of steps in which one later frame is clicked on
