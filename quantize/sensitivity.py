@@ -66,7 +66,7 @@ def sensitivity(
         parts.setdefault(part_of(layer.name), []).append(layer)
     parts[EVERYTHING] = list(layers)
     float_runs = _outputs(graph, [], ranges, feeds, how=how, threads=threads)
-    rows = []
+    rows: list[Sensitivity] = []
     for part, chosen in parts.items():
         tell((1 + len(rows)) / (1 + len(parts)))
         runs = _outputs(graph, chosen, ranges, feeds, how=how, threads=threads)
