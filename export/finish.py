@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pam_edge.bundle import Bundle, Manifest, Verification, write_manifest
+from pam_edge.bundle import Bundle, Check, Manifest, Verification, write_manifest
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.export.workspace import Workspace
 from pam_edge.verify import steps, verify
@@ -17,14 +17,18 @@ Report = Callable[
 ]  # a graph or VERIFY, and how much of it is done; None: done before
 
 
-def finish(work: Workspace, manifest: Manifest, report: Report) -> Bundle:
+def finish(
+    work: Workspace, manifest: Manifest, report: Report, *, also: Callable[[], Sequence[Check]] = tuple
+) -> Bundle:
     """Verify what lies in the folder, write its manifest with the result, and let go of the folder.
 
     Numbers that are off are in the verification, not raised; it is None where the engine is not on this
-    machine.
+    machine. `also` gives checks that only an export can make; they stand first.
     """
     report(VERIFY, 0.0)
     checked = _verified(Bundle(work.folder, manifest), report)
+    if checked is not None:
+        checked = msgspec.structs.replace(checked, checks=(*also(), *checked.checks))
     report(VERIFY, 1.0)
     manifest = write_manifest(work.folder, msgspec.structs.replace(manifest, verification=checked))
     work.close()

@@ -74,6 +74,13 @@ def language2onnx(
     return files
 
 
+def planned(language: LanguageConfig, scheme: Scheme) -> tuple[Weight, ...]:
+    """Every weight of the files that `language2onnx` writes, a tied head and embedding once."""
+    graph = _Decoder(language, scheme)
+    graph.build()
+    return (*graph.weights, _table(language, scheme))
+
+
 def embedding_record(language: LanguageConfig, scheme: Scheme, file: FileRef) -> Embedding:
     """What bundle.json says of the `embedding.bin` that `language2onnx` wrote at that scheme."""
     shape = (language.vocab_size, language.hidden_size)

@@ -17,11 +17,12 @@ from pathlib import Path
 import msgspec
 import onnx_ir as ir
 
-from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
+from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.export.decoder_weights import DecoderWeights
 from pam_edge.export.finish import Report, finish
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record, language2onnx
+from pam_edge.export.weight_check import weight_check
 from pam_edge.export.workspace import Workspace
 from pam_edge.golden import Losses
 from pam_edge.quantize.calibrate import Calibrated, Samples, calibrate
@@ -102,7 +103,7 @@ def quantize_bundle(
         for left in folder.glob("calibration-*"):
             shutil.rmtree(left)
         manifest = _manifest(settled, {name: work.files(name) for name in settled.steps})
-        return finish(work, manifest, report)
+        return finish(work, manifest, report, also=lambda: (_weights(settled, folder),))
 
 
 def _make(
@@ -177,6 +178,12 @@ def _float_graph(source: Bundle, name: str, calibration: Path) -> Path:
     except OSError as e:
         raise cannot_write(wide, e) from e
     return wide
+
+
+def _weights(settled: QuantizePlan, folder: Path) -> Check:
+    source = settled.source
+    language, limit = source.manifest.variant.language, settled.losses.weights
+    return weight_check(folder, DecoderWeights(source), language, scheme=settled.scheme, limit=limit)
 
 
 def _copied(source: Bundle, graph: Graph, place: Path) -> tuple[str, ...]:

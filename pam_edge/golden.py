@@ -54,7 +54,8 @@ class Losses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tensors: _Error  # noise of a graph's outputs
     masks: _Error  # 1 - IoU
     tokens: _Error  # 1 - cosine of a region token
-    logits: _Error  # noise of logits
+    logits: _Error  # noise of logits, where weights are trained
+    weights: _Error  # noise of a row of the decoder's weights
     caption: _Error  # part of a greedy answer that has to be edited
     chain: Annotated[float, Meta(ge=1, le=10)]  # times as much from picture to region tokens: losses add up
 

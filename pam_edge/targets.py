@@ -55,8 +55,16 @@ TARGETS: tuple[Target, ...] = (
         fits=(
             Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
-            Fit("int8", Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, caption=0.5, chain=2)),
-            Fit("int4", Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, caption=0.5, chain=2)),
+            Fit(
+                "int8",
+                Losses(
+                    tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2
+                ),
+            ),
+            Fit(
+                "int4",
+                Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+            ),
         ),
         note="needs nothing but `pip install pam-edge`",
     ),
