@@ -73,7 +73,7 @@ class MemoryAttentionGraph(nn.Module):
         known = torch.arange(self.ages.shape[0], device=memory.device)
         age = (memory_age[..., None] == known).to(memory.dtype) @ self.ages
         cells_pe = self.place + age[:, :, None]
-        tokens = pointers.unflatten(2, (self.pieces, -1))  # [1, P, C / mem_dim, mem_dim]
+        tokens = pointers.reshape(*pointers.shape[:2], self.pieces, -1)  # [1, P, C / mem_dim, mem_dim]
         time_pe = self.obj_ptr_tpos_proj(sine_1d(pointer_time[0], self.width))
         tokens_pe = time_pe[None, :, None].expand_as(tokens)
         silent = torch.cat(

@@ -64,8 +64,9 @@ def track(
     captions, cut = read_plan(caption, every)
     if out is not None:
         check_place(out, "--out", endings=ENDINGS)
-    if json not in (None, "-"):
-        check_place(Path(json), "--json")
+    lines = None if json in (None, "-") else Path(str(json))
+    if lines is not None:
+        check_place(lines, "--json")
     opened = Bundle.open(bundle, check=not no_check)
     check_video(opened)
     for caveat in caveats(opened):
@@ -74,11 +75,9 @@ def track(
         shots = stack.enter_context(open_source(source, count=captions == "clip"))
         pam = load(opened, threads=threads)
         words = language(lang, pam.texts, [])
-        line = None
-        if json == "-":
-            line = show_json
-        elif json is not None:
-            line = lines_to(stack.enter_context(Path(json).open("w", encoding="utf-8")), Path(json))
+        line = show_json if json == "-" else None
+        if lines is not None:
+            line = lines_to(stack.enter_context(lines.open("w", encoding="utf-8")), lines)
         plan = Plan(captions, every=cut, length=shots.count, lang=words, max_tokens=max_tokens)
         say = None if json == "-" else (lambda text, end: show(clean_lines(text), end=end))
         spent = follow(pam, shots, {frame: things}, plan, Outputs(line, say, out))

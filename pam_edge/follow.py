@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pam_edge.captions import Clip, caption
@@ -169,7 +170,7 @@ class _Follower:
         self._narrators: dict[int, _Narrator] = {}
         self._segment, self._count = 1, 0  # the running one's number, and its frames so far
         self._again: dict[int, Prompt] = {}  # what the next segment starts from
-        self._scene: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
+        self._scene: npt.NDArray[np.float32] | None = None
         self._insight: dict[int, bool] = {}
         self._latest: Frame | None = None
 
@@ -242,15 +243,15 @@ class _Follower:
         """Whether the segment ends with this frame."""
         if self._plan.every is not None:
             return self._count >= self._plan.every
-        small = np.asarray(picture.convert("L").resize((16, 16), Image.Resampling.BOX), np.float32) / 255
+        tiny = picture.convert("L").resize((16, 16), Image.Resampling.BOX)
+        small = np.asarray(tiny, np.float32) / np.float32(255)
         insight = {found.thing: found.visible for found in frame.things}
         before, self._insight = self._insight, insight
-        if self._scene is None:
-            self._scene = small
+        scene = self._scene = small if self._scene is None else self._scene
         if self._count < LEAST:
             return False
         turned = any(before.get(thing, now) != now for thing, now in insight.items())
-        changed = float(np.abs(small - self._scene).mean()) > CHANGED
+        changed = float(np.abs(small - scene).mean()) > CHANGED
         return turned or changed or self._count >= MOST
 
     def _end_segment(self, *, last: bool) -> Iterator[Event]:

@@ -10,7 +10,7 @@ import math
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -185,7 +185,7 @@ def _said(container: Any, stream: Any) -> float:
     return duration * float(stream.average_rate) * 0.9 - 2
 
 
-def _of_one_size(shots: Iterator[Shot], name: str) -> Any:
+def _of_one_size(shots: Iterator[Shot], name: str) -> Generator[Shot, None, None]:
     """The shots, the first of which says what size they have. A generator, so that it can be closed."""
     first: tuple[int, int] | None = None
     index = 0

@@ -27,7 +27,7 @@ from pam_edge.video import Frame
 
 SCHEMA = 1
 Say = Callable[[str, str], None]  # a text and what ends it
-Line = Callable[[Mapping[str, Any]], None]
+Line = Callable[[Any], None]  # takes a document for JSON
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class _Teller:
 def lines_to(stream: TextIO, name: Path) -> Line:
     """Write documents as lines of JSON, each at once. The function raises like `cannot_write`."""
 
-    def write(document: Mapping[str, Any]) -> None:
+    def write(document: Any) -> None:
         try:
             stream.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
             stream.flush()

@@ -153,7 +153,7 @@ class RotaryAttention(Attention):
         cos, sin = rotation
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
         placed = k.shape[2] - unplaced
-        grids = k[:, :, :placed].unflatten(2, (-1, cos.shape[0]))
+        grids = k[:, :, :placed].reshape(*k.shape[:2], -1, *cos.shape[:1], k.shape[3])
         turned = rotate_pairs(grids, cos, sin).flatten(2, 3)
         k = torch.cat([turned, k[:, :, placed:]], dim=2) if unplaced else turned
         q, scale = rotate_pairs(q, cos, sin), q.shape[-1] ** -0.5
