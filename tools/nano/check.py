@@ -25,14 +25,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from pam_edge.benchmarks.world import (
+    LANGUAGES,
+    Combo,
     Scene,
     answer,
     centre_click,
     named_colour,
     nth_seed,
+    question,
     random_click,
     scene,
 )
+from pam_edge.benchmarks.world.questions import SUBJECTS
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_module, open_checkpoint
 from pam_edge.export.model.language import Cache, Language
@@ -97,10 +101,17 @@ def greedy(words: Words, cache: Cache, after: Sequence[int]) -> list[str]:
     return [questions.decode(row[:end]) for row, end in zip(rows, ends, strict=True)]
 
 
-def answers(words: Words, seen: tuple[Tensor, Tensor]) -> dict[tuple[str, str], list[str]]:
-    """Greedy answers to every question about N regions, by task and language."""
-    cache = prefix(words, words.parts[0](*seen))
-    return {ask: greedy(words, cache, after) for ask, after in words.questions.after.items()}
+def check_free(words: Words, cache: Cache, things: Sequence[Combo], seed: int, figures: Figures) -> None:
+    """One question in a person's own words per language, the same of all N regions."""
+    rng = np.random.default_rng([seed, 1])
+    for lang in LANGUAGES:
+        subject = SUBJECTS[int(rng.integers(len(SUBJECTS)))]
+        wording, other = int(rng.integers(3)), 10 + int(rng.integers(10))
+        asked = [question(subject, thing, lang, wording=wording, other=other) for thing in things]
+        said = greedy(words, cache, words.questions.free(asked[0].question))
+        right = [float(text == one.answer) for text, one in zip(said, asked, strict=True)]
+        figures[f"own question {lang}"] += right
+        figures[f"own question: {subject}"] += right
 
 
 def check_scene(
@@ -130,9 +141,10 @@ def check_scene(
             wrong.append({"seed": drawn.seed, "thing": i % n, "kind": thing.kind, "prompt": name, "iou": iou})
     if words is None:
         return wrong
-    said = answers(words, (found.region_embed[:n], found.mask_tokens[:n]))
-    for (task, lang), texts in said.items():
-        for i, text in enumerate(texts):
+    cache = prefix(words, words.parts[0](found.region_embed[:n], found.mask_tokens[:n]))
+    check_free(words, cache, [Combo(t.kind, t.colour, t.pattern) for t in drawn.objects], drawn.seed, figures)
+    for (task, lang), after in words.questions.after.items():
+        for i, text in enumerate(greedy(words, cache, after)):
             wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]  # type: ignore[arg-type]
             figures[f"{task} {lang}"].append(float(text == wanted))
             if task in ("brief", "detailed"):
