@@ -5,6 +5,7 @@ Knows the order of things and nothing of how each is done.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -21,13 +22,16 @@ from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
 from pam_edge.export.parts import Part, load_recording, recording, save_recording, specs, split_told
+from pam_edge.export.quantized import static_graph
 from pam_edge.export.workspace import Workspace
 from pam_edge.prompts import PAM_PROMPTS
-from pam_edge.quantize.schemes import Scheme, scheme_named
+from pam_edge.quantize.calibrate import Calibrated, Samples
+from pam_edge.quantize.schemes import FP32, Scheme, scheme_named
 from pam_edge.targets import Target, scheme_for, target_named
 
 GRAPHS: tuple[GraphName, ...] = (*STATELESS, "decoder")
 TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
+WIDE = "float-"  # before the names of files that a quantized graph is made of
 TOKENIZER, GOLDEN, REST = "tokenizer.json", "golden.npz", "rest"
 
 
@@ -39,6 +43,7 @@ class Plan:
     scheme: Scheme
     checkpoint: Checkpoint
     needs: Forecast
+    samples: Samples | None  # to calibrate on; None where the scheme needs none
     options: dict[str, str]  # what the bytes depend on
 
 
@@ -50,10 +55,13 @@ def plan(
     sam2: Path | None = None,
     sam2_config: Path | None = None,
     seed: int = 0,
+    samples: Callable[[Checkpoint], Samples] | None = None,
 ) -> Plan:
     """Settle target, scheme and weights, and forecast what they need; reads no tensor and writes nothing.
 
-    Raises UsageError for what is unknown or impossible, IntegrityError for damaged or incomplete weights.
+    `samples` gives what a scheme with integer activations is calibrated on; no other scheme asks for it.
+    Raises UsageError for what is unknown or impossible, IntegrityError for damaged or incomplete weights, and
+    whatever `samples` raises.
     """
     device = target_named(target)
     chosen = scheme_named(scheme_for(device, scheme))
@@ -66,6 +74,12 @@ def plan(
         "weights": checkpoint.weights.source,
         "seed": str(seed),
     }
+    seen = None
+    if chosen.calibrated:
+        if samples is None:
+            raise UsageError(f"scheme {chosen.name} needs pictures to calibrate on")
+        seen = samples(checkpoint)
+        options["calibrated on"] = seen.about
     options |= {tool: version(tool) for tool in TOOLS}
     read = None
     if checkpoint.weights.kind == "files":
@@ -74,7 +88,7 @@ def plan(
         if path is not None:
             options[name] = fingerprint(path)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
-    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes, chosen), options)
+    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes, chosen), seen, options)
 
 
 def build(
@@ -100,13 +114,10 @@ def build(
             part, kept = Part(name, checkpoint), recording(name)
             if work.finished(kept) is None:
                 with work.step() as place:
-                    found = part.record(recorded, limit=tolerance.tie, tell=partial(_half, report, name, 0.0))
+                    found = part.record(recorded, limit=tolerance.tie, tell=partial(_from, report, name, 0.0))
                     save_recording(place / kept, found)
                 work.keep(kept, [], scratch=[kept])
-            report(name, 0.5)
-            with work.step() as place:
-                files = part.write(place, scheme=settled.scheme, tell=partial(_half, report, name, 0.5))
-            work.keep(name, files)
+            work.keep(name, _write(settled, part, work, partial(_from, report, name, 0.3)))
             report(name, 1.0)
         if work.finished(REST) is None:
             whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
@@ -119,8 +130,43 @@ def build(
         return finish(work, manifest, report)
 
 
-def _half(report: Report, name: str, start: float, part: float) -> None:
-    report(name, start + 0.49 * part)  # 1.0 is for the finished graph
+def _write(settled: Plan, part: Part, work: Workspace, tell: Callable[[float], None]) -> tuple[str, ...]:
+    """Write a graph's files into the partial folder, by way of a float file where it is calibrated."""
+    match part.name:
+        case "image_encoder" | "mask_decoder" | "perceiver" if settled.samples is not None:
+            return _write_static(settled, part.name, settled.samples, work, tell)
+        case "decoder":
+            scheme = settled.scheme
+        case _:
+            scheme = FP32 if settled.scheme.calibrated else settled.scheme
+    with work.step() as place:
+        return part.write(place, scheme=scheme, tell=tell)
+
+
+def _write_static(
+    settled: Plan, name: Calibrated, samples: Samples, work: Workspace, tell: Callable[[float], None]
+) -> tuple[str, ...]:
+    wide = f"{WIDE}{name}.onnx"
+    if work.finished(wide) is None:
+        with work.step() as place:
+            files = Part(name, settled.checkpoint).write(place, scheme=FP32, tell=tell, before=WIDE)
+        work.keep(wide, [], scratch=files)
+    with work.step() as place:
+        made = static_graph(
+            work.folder / wide,
+            name,
+            place,
+            scheme=settled.scheme,
+            samples=samples,
+            work=work.shelf,
+            image_size=settled.checkpoint.variant.vision.image_size,
+            tell=tell,
+        )
+    return tuple(path.name for path in made)
+
+
+def _from(report: Report, name: str, start: float, part: float) -> None:
+    report(name, start + (0.99 - start) * part)  # 1.0 is for the finished graph
 
 
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -56,6 +58,21 @@ STANDIN_VOCAB = 1024
 UNKNOWN_LICENCE = (Licence("weights of unknown origin", "unknown", False, "ask whoever made them"),)
 
 
+class LazyRows:
+    """A tensor by its rows: `lazy[3:7]` reads four of them, float32; the rest stays where it is."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.shape = entry.shape
+        self._entry = entry
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1:
+            raise ValueError("rows are read one after the other")
+        found: npt.NDArray[np.float32] = self._entry.rows(start, stop).numpy()
+        return found
+
+
 class Checkpoint:
     """Named tensors of one PAM model, with its variant and tokenizer.
 
@@ -88,6 +105,10 @@ class Checkpoint:
     def tensor(self, key: str) -> Tensor:
         """One tensor, float32, read (or made) now; it may alias the memory-mapped file."""
         return self._entries[key].read()
+
+    def lazy(self, key: str) -> LazyRows:
+        """A tensor whose rows are read when they are asked for."""
+        return LazyRows(self._entries[key])
 
     def rows(self, key: str, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of a tensor, as `tensor` would give them, without reading the others."""

@@ -6,9 +6,10 @@ Knows no graph: that a weight is a head or a gate is nothing here. Block formats
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,11 @@ from pam_edge.quantize.fp16 import halved
 from pam_edge.quantize.schemes import Storage
 
 PAGE = 4096  # weights start on a page, so that engines can map them
+AT_ONCE = 1 << 24  # values of a weight in memory at once: an embedding has twenty times as many
 ROPE_COS, ROPE_SIN = "rope.cos", "rope.sin"  # computed, not read
 
 Floats = npt.NDArray[np.float32]
-Tensors = Callable[[str], npt.ArrayLike]  # canonical key -> weight, float32
+Tensors = Callable[[str], "Rows"]  # canonical key -> weight, float32
 Better = Callable[[str], Blocks | None]  # canonical key -> blocks chosen by data; None: the nearest ones
 
 
@@ -44,6 +46,16 @@ class Part:
     def bytes(self) -> int:
         """Its size in the file."""
         return _ITEM[self.kind] * int(np.prod(self.shape))
+
+
+class Rows(Protocol):
+    """A weight, or what reads rows of it when they are asked for: an array is one as it is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """These rows, as an array."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def paged(offset: int) -> int:
 def write(
     file: BinaryIO, weight: Weight, tensor: Tensors, *, language: LanguageConfig, better: Better
 ) -> None:
-    """Append a weight to its file, a tensor at a time. Raises IntegrityError for a misshaped one."""
+    """Append a weight to its file, some rows at a time. Raises IntegrityError for a misshaped one."""
     file.write(bytes(weight.offset - file.tell()))
     if weight.storage in ("q4", "q8"):
         _write_blocks(file, weight, tensor, better)
@@ -113,8 +125,8 @@ def write(
         if key in (ROPE_COS, ROPE_SIN):
             file.write(rope_table(language, np.cos if key == ROPE_COS else np.sin).data)
             continue
-        laid_out = _read(tensor, key, (rows, *weight.shape[1:]), transpose=weight.transpose)
-        file.write((laid_out if weight.storage == "float32" else halved(laid_out, key)).data)
+        for laid_out in _read(tensor, key, (rows, *weight.shape[1:]), transpose=weight.transpose):
+            file.write((laid_out if weight.storage == "float32" else halved(laid_out, key)).data)
 
 
 def _write_blocks(file: BinaryIO, weight: Weight, tensor: Tensors, better: Better) -> None:
@@ -122,24 +134,35 @@ def _write_blocks(file: BinaryIO, weight: Weight, tensor: Tensors, better: Bette
     scales = []
     for key, rows in zip(weight.keys, weight.rows, strict=True):
         shape = (rows, weight.shape[1])
-        blocks = better(key)
-        if blocks is None:
-            blocks = quantize(_read(tensor, key, shape), bits=bits, name=key)
-        if (blocks.codes.shape, blocks.scales.shape) != block_shapes(*shape, bits=bits):
-            raise ValueError(f"{key} came as blocks {blocks.codes.shape} of {blocks.bits} bits")
-        file.write(blocks.codes.data)
-        scales.append(blocks.scales)
+        chosen = better(key)
+        if chosen is None:
+            found: Iterator[Blocks] = (
+                quantize(part, bits=bits, name=key) for part in _read(tensor, key, shape)
+            )
+        elif (chosen.codes.shape, chosen.scales.shape) != block_shapes(*shape, bits=bits):
+            raise ValueError(f"{key} came as blocks {chosen.codes.shape} of {chosen.bits} bits")
+        else:
+            found = iter([chosen])
+        for blocks in found:
+            file.write(blocks.codes.data)
+            scales.append(blocks.scales)
     file.write(bytes(start - file.tell()))
     for each in scales:
         file.write(each.data)
 
 
-def _read(tensor: Tensors, key: str, shape: tuple[int, ...], *, transpose: bool = False) -> npt.NDArray[Any]:
-    values = np.asarray(tensor(key), dtype=np.float32)
+def _read(tensor: Tensors, key: str, shape: tuple[int, ...], *, transpose: bool = False) -> Iterator[Floats]:
+    """Rows of a weight, at most AT_ONCE values of them where it is not to be transposed."""
+    values = tensor(key)
     wanted = shape[::-1] if transpose else shape
     if values.shape != wanted:
         raise IntegrityError(f"{key} has shape {values.shape} where the variant wants {wanted}")
-    return np.ascontiguousarray(values.T if transpose else values)
+    if transpose:
+        yield np.ascontiguousarray(np.asarray(values[:], dtype=np.float32).T)
+        return
+    step = max(1, AT_ONCE // math.prod(wanted[1:]))
+    for start in range(0, wanted[0], step):
+        yield np.ascontiguousarray(values[start : start + step], dtype=np.float32)
 
 
 def rope_table(

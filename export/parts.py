@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -41,9 +41,9 @@ Recorded = Callable[[GraphName], Arrays]  # an earlier graph's recording
 _TOLD = "told"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
-    """One graph of a checkpoint. Its module is filled when it is first needed, and goes with the part."""
+    """One graph of a checkpoint. Its module is filled when it is needed, and let go of after that."""
 
     name: GraphName
     checkpoint: Checkpoint
@@ -53,32 +53,34 @@ class Part:
         variant = self.checkpoint.variant
         match self.name:
             case "image_encoder":
-                return golden.record_image_encoder(self._module, variant)
+                return golden.record_image_encoder(self._module(), variant)
             case "mask_decoder":
-                return golden.record_mask_decoder(self._module, variant, recorded("image_encoder"))
+                return golden.record_mask_decoder(self._module(), variant, recorded("image_encoder"))
             case "perceiver" | "perceiver_frame":
-                return golden.record_perceiver(self._module, variant, recorded("mask_decoder"), self.name)
+                return golden.record_perceiver(self._module(), variant, recorded("mask_decoder"), self.name)
             case "memory_encoder":
                 seen = recorded("image_encoder") | recorded("mask_decoder")
-                return golden.record_memory_encoder(self._module, variant, seen)
+                return golden.record_memory_encoder(self._module(), variant, seen)
             case "memory_attention":
                 seen = recorded("image_encoder") | recorded("mask_decoder") | recorded("memory_encoder")
-                return golden.record_memory_attention(self._module, variant, seen)
+                return golden.record_memory_attention(self._module(), variant, seen)
             case "decoder":
                 return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, tell=tell)
             case other:
                 assert_never(other)
 
-    def write(self, place: Path, *, scheme: Scheme, tell: Tell) -> tuple[str, ...]:
-        """Write the graph's files into `place`; return their names, the engine's first."""
+    def write(self, place: Path, *, scheme: Scheme, tell: Tell, before: str = "") -> tuple[str, ...]:
+        """Write the graph's files into `place`; return their names, the engine's first.
+
+        `before` stands before the names of a stateless graph's files.
+        """
         if self.name == "decoder":
             files = _write_decoder(self.checkpoint, place, scheme, tell)
         else:
             specs = graph_specs(self.checkpoint.variant, self.name)
-            files = module2onnx(self._module, *specs, place / f"{self.name}.onnx", scheme=scheme)
+            files = module2onnx(self._module(), *specs, place / f"{before}{self.name}.onnx", scheme=scheme)
         return tuple(file.name for file in files)
 
-    @cached_property
     def _module(self) -> nn.Module:
         match self.name:
             case "image_encoder":
@@ -129,7 +131,7 @@ def specs(variant: Variant, name: GraphName) -> tuple[tuple[TensorSpec, ...], tu
 def _write_decoder(checkpoint: Checkpoint, place: Path, scheme: Scheme, tell: Tell) -> tuple[Path, ...]:
     return language2onnx(
         checkpoint.variant.language,
-        lambda key: checkpoint.tensor(key).numpy(),
+        checkpoint.lazy,
         place,
         scheme=scheme,
         progress=lambda done, total: tell(done / total),

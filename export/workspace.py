@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from pam_edge.bundle import MANIFEST, FileName, FileRef, file_ref, read_manifest
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, cannot_write
 
 STATE, PARTIAL, LOCK = "export.json", "export.partial", "export.lock"
+SHELF = "calibration"
 MAX_STATE_BYTES = 1 << 20
 
 
@@ -83,6 +85,15 @@ class Workspace:
             self._lock.close()
             self._lock = None
 
+    @property
+    def shelf(self) -> Path:
+        """A folder, perhaps not there yet, for how far a long step has come: of these options and no others.
+
+        Whoever keeps something there must tell whole files from halves. It goes with the scratch files.
+        """
+        digest = sha256(msgspec.json.encode(self._options, order="sorted")).hexdigest()
+        return self.folder / f"{SHELF}-{digest[:8]}"
+
     def finished(self, name: str) -> Step | None:
         """A step done earlier, its files known to be unchanged; None where it is still to do."""
         return self._steps.get(name)
@@ -121,6 +132,8 @@ class Workspace:
             for step in self._steps.values():
                 for ref in step.scratch:
                     (self.folder / ref.path).unlink(missing_ok=True)
+            for left in self.folder.glob(f"{SHELF}-*"):
+                shutil.rmtree(left)
             (self.folder / STATE).unlink(missing_ok=True)
             (self.folder / LOCK).unlink(missing_ok=True)
 

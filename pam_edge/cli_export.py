@@ -26,6 +26,7 @@ def export(
         Path | None, _Option(metavar="FILE", help="Its configuration as JSON; default: Hiera-L.")
     ] = None,
     scheme: Annotated[str | None, _Option(help="Number format; default: the target's first.")] = None,
+    calibrate: Calibrate = None,
     seed: Annotated[int, _Option(min=0, help="Seed of random weights.")] = 0,
     out: Annotated[
         Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
@@ -41,13 +42,27 @@ def export(
 
     scheme = scheme_for(target_named(target), scheme)  # before anything slow
     try:
+        from pam_edge.benchmarks.calibration import samples_for
         from pam_edge.export.build import GRAPHS, build, plan
         from pam_edge.export.finish import VERIFY
         from pam_edge.export.forecast import check_fits
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
 
-    settled = plan(weights, target=target, scheme=scheme, sam2=sam2, sam2_config=sam2_config, seed=seed)
+    settled = plan(
+        weights,
+        target=target,
+        scheme=scheme,
+        sam2=sam2,
+        sam2_config=sam2_config,
+        seed=seed,
+        samples=lambda opened: samples_for(
+            calibrate,
+            variant=opened.variant.name,
+            random=opened.weights.kind == "random",
+            image_size=opened.variant.vision.image_size,
+        ),
+    )
     folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
     if settled.checkpoint.weights.kind == "random":
         note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")

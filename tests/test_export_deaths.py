@@ -12,10 +12,13 @@ from command import PROGRAM, Result, finish, pam_edge, start
 from exported import Exported, digests
 
 from pam_edge.bundle import MANIFEST
-from pam_edge.export.build import GRAPHS
+from pam_edge.export import quantized
+from pam_edge.export.build import GRAPHS, build, plan
 from pam_edge.export.graphs import STATELESS
 from pam_edge.export.parts import recording
 from pam_edge.export.workspace import STATE
+from pam_edge.quantize import calibrate
+from pam_edge.quantize.calibrate import drawn_samples
 
 NANO_WORDS = ("export", "--target", "cpu", "--weights", "random:nano")
 PRELUDE = """
@@ -118,3 +121,59 @@ def test_a_model_recorded_layer_by_layer_ends_with_the_same_bytes_too(
     assert result.code == 0, result.err
     assert digests(killed) == digests(whole)
     assert digests(killed) != digests(exported.bundle), "it was recorded in another way"
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends an export."""
+
+
+def stop(*args: object, **named: object) -> None:
+    raise StoppedError
+
+
+@pytest.mark.slow
+def test_a_calibration_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image graphs in 8 bits, stopped before, in and after the calibration: files as if never stopped."""
+    settled = plan(
+        "random:nano", target="cpu", scheme="int8", samples=lambda opened: drawn_samples(256, count=2)
+    )
+
+    def until_memory(name: str, part: float | None) -> None:
+        if name == "memory_encoder":
+            raise StoppedError
+
+    def make(folder: Path) -> None:
+        with pytest.raises(StoppedError):
+            build(settled, folder, report=until_memory)
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    make(whole)
+    written, write = [0], calibrate._write
+
+    def third_fails(path: Path, arrays: calibrate.Arrays) -> None:
+        written[0] += 1
+        if written[0] == 3:
+            path.with_suffix(".part").write_bytes(b"half of it")
+            raise StoppedError
+        write(path, arrays)
+
+    for module, name, how in (
+        (quantized, "calibrate", stop),
+        (calibrate, "_write", third_fails),
+        (quantized, "quantize_static", stop),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, how)
+            make(stopped)
+    steps = json.loads((stopped / STATE).read_text())["steps"]
+    assert sorted(steps) == ["float-image_encoder.onnx", recording("image_encoder")]
+    looks = sorted(stopped.glob("calibration-*/image_encoder-*.npz"))
+    assert len(looks) == 4, "two pictures, what was seen and what the next graph reads"
+    times = [path.stat().st_mtime_ns for path in looks]
+    make(stopped)
+    assert [path.stat().st_mtime_ns for path in looks] == times, "nothing is looked at twice"
+    assert every_file(stopped) == every_file(whole)
+
+
+def every_file(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -15,8 +15,10 @@ from starved import starved
 from tiny_language import TINY, tiny_bundle, tiny_weights, weight_shapes
 
 from pam_edge.errors import EnvironmentProblem, IntegrityError
+from pam_edge.export import onnx_weights
 from pam_edge.export.onnx_decoder import language2onnx
 from pam_edge.export.onnx_weights import PAGE
+from pam_edge.quantize.schemes import scheme_named
 from pam_edge.runtimes import open_decoder
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.kv import KvDecoder
@@ -81,6 +83,19 @@ def test_each_tensor_is_read_once_and_let_go(tmp_path: Path) -> None:
 
     language2onnx(UNTIED, tensor, tmp_path)
     assert read == Counter(dict.fromkeys(weights, 1))
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "fp16", "int8", "int4"])
+def test_rows_read_a_few_at_a_time_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder, at_once in ((whole, 1 << 24), (parts, 5 * TINY.hidden_size)):
+        monkeypatch.setattr(onnx_weights, "AT_ONCE", at_once)
+        folder.mkdir()
+        language2onnx(TINY, tiny_weights(TINY).__getitem__, folder, scheme=scheme_named(scheme))
+    for path in whole.iterdir():
+        assert path.read_bytes() == (parts / path.name).read_bytes(), path.name
 
 
 def test_progress_counts_bytes_up_to_all(tmp_path: Path) -> None:

@@ -46,6 +46,20 @@ def test_finished_steps_are_found_again_and_scratch_goes_at_the_end(tmp_path: Pa
     assert sorted(p.name for p in folder.iterdir()) == ["one.bin", "two.bin"]
 
 
+def test_the_shelf_is_of_its_options_alone_and_goes_at_the_end(tmp_path: Path) -> None:
+    with open_(tmp_path / "a") as work:
+        (shelf := work.shelf).mkdir()
+        (shelf / "seen").write_bytes(b"x")
+    with open_(tmp_path / "a") as work:
+        assert (work.shelf / "seen").exists()
+    with open_(tmp_path / "a", force=True, seed="1") as work:
+        assert work.shelf != shelf
+        work.shelf.mkdir()
+        make(work, "one")
+        work.close()
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["one.bin"]
+
+
 @pytest.mark.parametrize("damage", ["change", "cut", "remove", "link", "scratch"])
 def test_a_finished_step_whose_files_changed_is_made_again(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "out"
