@@ -9,23 +9,34 @@ already, of the same commit and bundle, are not measured again. On a busy machin
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pam_edge.benchmarks.machine import bandwidth_of, read_bandwidth, require_idle, this_commit, this_machine
+from pam_edge.benchmarks.machine import (
+    Ticks,
+    Watch,
+    bandwidth_of,
+    read_bandwidth,
+    require_idle,
+    this_commit,
+    this_machine,
+)
 from pam_edge.benchmarks.peers import answers, decoder, encoder, whole
 from pam_edge.benchmarks.peers.bundles import bundle_of
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import GENAI, LLAMA_CPP, OPENVINO, OURS, PYTORCH
 from pam_edge.benchmarks.peers.table import markdown
-from pam_edge.benchmarks.rows import put_rows, read_rows
+from pam_edge.benchmarks.rows import Row, put_rows, read_rows
 from pam_edge.bundle import Bundle
+from pam_edge.config import VisionConfig, variant_named
 from pam_edge.errors import PamEdgeError, UsageError
 
 PARTS = ("decoder", "answers", "encoder", "clicks", "bundle")
 PEERS = (LLAMA_CPP, GENAI, PYTORCH, OPENVINO)
+MADE = ("environments", "models", "bundles", "logs")  # what lies in the cache
 RESULTS = Path("benchmarks/results/peers.jsonl")
 
 
@@ -52,7 +63,9 @@ def run(given: argparse.Namespace) -> None:
     cache = given.cache.resolve()
     if not given.busy:
         require_idle()
+    watch, before = Watch(), Ticks.read([os.getpid()])
     samples, size = read_bandwidth(given.threads)
+    watch.note(before, Ticks.read([os.getpid()]))
     commit, dirty = this_commit()
     job = Job(
         cache=cache,
@@ -72,23 +85,34 @@ def run(given: argparse.Namespace) -> None:
     about = Subject("bandwidth", "", {"how": "memchr over an array a thread", "bytes": str(size)})
     who = Who("machine", "", "libc")
     rate = {"gb_per_s": bandwidth_of(samples, size) / 1e9}
-    put_rows(given.out, [figure(job, about, who, measure="read", samples=samples, work=size, figures=rate)])
+    read = figure(
+        job, about, who, measure="read", samples=samples, work=size, figures=rate, load=watch.load()
+    )
+    put_rows(given.out, [read])
     for part in parts:
         _part(job, given, part)
     if given.clean:
-        shutil.rmtree(cache, ignore_errors=True)
+        for name in MADE:
+            shutil.rmtree(cache / name, ignore_errors=True)
     _tell(f"rows are in {given.out}; --table shows them")
 
 
 def _part(job: Job, given: argparse.Namespace, part: str) -> None:
     if part == "bundle":
         for bundle in _bundles(job, given):
-            about = whole.subject(job, bundle.manifest.variant.name)
-            if given.again or not _held(job, given.out, about, bundle.manifest.scheme, [OURS]):
+            about, held = whole.subject(job, bundle.manifest.variant.name), read_rows(given.out)
+            held = [row for row in held if row.bundle == bundle.manifest.sha256]
+            if given.again or not is_held(job, held, about, bundle.manifest.scheme, [OURS]):
                 put_rows(given.out, whole.measure(job, bundle))
         return
     peers: tuple[str, ...] = ()
+    seen: list[VisionConfig] = []
     for variant in given.variants.split(","):
+        vision = variant_named(variant).vision
+        if part == "encoder" and vision in seen:
+            _tell(f"{part} of {variant}: the same as an earlier variant's")
+            continue
+        seen.append(vision)
         match part:
             case "decoder":
                 about, measure, peers = decoder.subject(job, variant), decoder.measure, decoder.PEERS
@@ -99,7 +123,7 @@ def _part(job: Job, given: argparse.Namespace, part: str) -> None:
             case _:
                 about, measure, peers = answers.click_subject(job, variant), answers.measure_clicks, ()
         sides = [OURS, *(peer for peer in peers if peer in job.peers)]
-        if not given.again and _held(job, given.out, about, given.scheme, sides):
+        if not given.again and is_held(job, read_rows(given.out), about, given.scheme, sides):
             _tell(f"{part} of {variant}: measured before at this commit")
             continue
         _tell(f"{part} of {variant}")
@@ -112,13 +136,13 @@ def _bundles(job: Job, given: argparse.Namespace) -> list[Bundle]:
     return [bundle_of(job, variant, given.scheme) for variant in given.variants.split(",")]
 
 
-def _held(job: Job, out: Path, about: Subject, scheme: str, sides: Iterable[str]) -> bool:
-    """Whether a file has whole rows of all these sides at this very commit. Changed files are no commit."""
+def is_held(job: Job, rows: Iterable[Row], about: Subject, scheme: str, sides: Iterable[str]) -> bool:
+    """Whether there are whole rows of all these sides at this very commit. Changed files are no commit."""
     if job.dirty:
         return False
     found = {
         row.side
-        for row in read_rows(out)
+        for row in rows
         if (row.part, row.variant, row.settings) == (about.part, about.variant, dict(about.settings))
         and (row.commit, row.dirty, row.threads) == (job.commit, False, job.threads)
         and not row.error
@@ -154,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--answer-tokens", type=int, default=32, help="of each answer, other parts")
     parser.add_argument("--busy", action="store_true", help="measure on a busy machine too; rows say so")
     parser.add_argument("--again", action="store_true", help="measure what the file holds once more")
-    parser.add_argument("--clean", action="store_true", help="remove the cache afterwards")
+    parser.add_argument("--clean", action="store_true", help="remove what was made in the cache afterwards")
     parser.add_argument("--table", action="store_true", help="only print the file's rows as markdown")
     return parser
 

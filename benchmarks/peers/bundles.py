@@ -41,6 +41,24 @@ def bundle_of(job: Job, variant: str, scheme: str) -> Bundle:
     return Bundle.open(folder, check=False)
 
 
+def float_encoder(job: Job, variant: str) -> Bundle:
+    """A float32 bundle to take the image encoder from: a given one, else one that holds only that."""
+    for folder in job.bundles:
+        bundle = Bundle.open(folder, check=False)
+        if (bundle.manifest.variant.name, bundle.manifest.scheme) == (variant, "fp32"):
+            return bundle
+    folder = job.cache / "bundles" / f"{variant}-encoder-fp32"
+    if not (folder / "bundle.json").is_file():
+        job.tell(f"exporting the image encoder of random:{variant} in float32")
+        module = "pam_edge.benchmarks.peers.float_encoder"
+        done = subprocess.run(
+            [sys.executable, "-m", module, variant, str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise EnvironmentProblem(f"no image encoder of {variant}: {done.stderr.strip()[-600:]}")
+    return Bundle.open(folder, check=False)
+
+
 def our_side(bundle: Bundle, name: str = OURS) -> Who:
     """Whose rows are made with a bundle."""
     runtime = bundle.manifest.runtime

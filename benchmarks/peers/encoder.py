@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from pam_edge.benchmarks.peers.bundles import bundle_of, our_side
+from pam_edge.benchmarks.peers.bundles import bundle_of, float_encoder, our_side
 from pam_edge.benchmarks.peers.environments import environment, python
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OPENVINO, OURS, PYTORCH, pin_named
@@ -74,14 +74,14 @@ def _side(job: Job, name: str, variant: str, scheme: str) -> tuple[Who, list[str
         case "openvino":
             pin = pin_named(name)
             home = environment(pin, job.cache)
-            floats = bundle_of(job, variant, "fp32")
+            floats = float_encoder(job, variant)
             graph = floats.path(floats.graph("image_encoder").files[0])
             who = Who(name, "int8", name, dict(package.split("==") for package in pin.packages))
             folder = job.cache / "models" / f"{variant}-openvino-int8"
             command = [str(python(home)), "-m", f"{_HERE}.openvino", str(graph), str(folder)]
             return who, [*command, str(job.threads)]
         case _:
-            bundle = bundle_of(job, variant, scheme if name == OURS else "fp32")
+            bundle = float_encoder(job, variant) if name == OURS_FLOAT else bundle_of(job, variant, scheme)
             command = [sys.executable, "-m", f"{_HERE}.ours", str(bundle.folder), str(job.threads)]
             return our_side(bundle, name), command
 

@@ -6,6 +6,7 @@ threads spin while another is measured. Knows no engine.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
@@ -19,6 +20,7 @@ from typing import IO, Any
 
 from pam_edge.errors import EnvironmentProblem
 
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 Handler = Callable[[Mapping[str, Any]], Any]
 
 
@@ -115,6 +117,8 @@ class Worker:
 
 def serve(handlers: Mapping[str, Handler]) -> None:
     """A worker's main loop: do what is asked until stdin ends. A failure is an answer, not the end."""
+    # A stopped worker would outlive a parent that was killed.
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not pass for an answer
     for line in sys.stdin.buffer:
