@@ -17,6 +17,7 @@ def test_generated_blocks_are_fresh() -> None:
     spec.loader.exec_module(readme)
     text = readme.README.read_text(encoding="utf-8")
     assert "<!-- begin: pam-edge run --help -->" in text
+    assert "<!-- begin: table schemes -->" in text
     assert readme.rendered(text) == text, "run `make docs`"
 
 

@@ -1,7 +1,8 @@
 """Keep the generated blocks of README.md true: rewrites them; with `--check` only compares.
 
 A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; it holds what the command prints, as
-a code block. Commands are ours alone: they run in process, through the command line's own entry.
+a code block. Commands are ours alone: they run in process, through the command line's own entry. A block of
+`<!-- begin: table schemes -->` holds the table of variants and schemes, made from committed rows.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 README = Path(__file__).parents[1] / "README.md"
+_TABLE = re.compile(r"<!-- begin: table schemes -->\n.*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(r"<!-- begin: pam-edge (?P<words>[^>]*?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def rendered(text: str) -> str:
     """The document with every block as its command prints it today."""
+    from pam_edge.benchmarks.schemes_table import main as table
     from pam_edge.cli import app
 
     def block(match: re.Match[str]) -> str:
@@ -29,7 +32,8 @@ def rendered(text: str) -> str:
         lines = "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
         return f"<!-- begin: pam-edge {words} -->\n```text\n{lines}\n```\n<!-- end -->"
 
-    return _BLOCK.sub(block, text)
+    schemes = f"<!-- begin: table schemes -->\n\n{table()}\n\n<!-- end -->"
+    return _TABLE.sub(lambda _: schemes, _BLOCK.sub(block, text))
 
 
 def main() -> int:
