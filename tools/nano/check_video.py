@@ -26,29 +26,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pam_edge.benchmarks.motion import LONG, Figures, add_masks, add_stream, add_whole, window
 from pam_edge.benchmarks.world import (
     LANGUAGES,
     Clip,
     Language,
     clip,
-    event_caption,
-    named_colour,
-    named_event,
-    named_kind,
     nth_seed,
     random_click,
     segment_caption,
-    told_events,
 )
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
 from tools.nano import crew
-from tools.nano.check import Figures, Words, greedy, open_parts, prefix
+from tools.nano.check import Words, greedy, open_parts, prefix
 from tools.nano.data import SIDE, squeezed
 from tools.nano.video_words import clip_tokens, sampled
-
-HIDING = ("covered", "leave and return", "leave")
-LONG = 32  # frames followed
 
 
 class Followed(NamedTuple):
@@ -82,29 +75,6 @@ def clicked(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Tensor, 
     return torch.tensor(at, dtype=torch.float32), torch.ones(1, 1)
 
 
-def window(filmed: Clip) -> tuple[int, bool]:
-    """First frame of the `LONG` to follow, and whether the target is hidden meanwhile."""
-    parts = filmed.segments
-    for k, part in enumerate(parts):
-        if part.event in HIDING:
-            return parts[min(k, len(parts) - 2)].start, True
-    return 0, False
-
-
-def score(name: str, found: Sequence[Followed], wanted: NDArray[np.bool_], figures: Figures) -> list[float]:
-    """Add the figures of one followed object; returns its IoU by frame, NaN where there is none."""
-    ious = []
-    for one, mask in zip(found, wanted, strict=True):
-        there = bool(mask.any())
-        empty = not one.mask.any()
-        ious.append(float((one.mask & mask).sum() / (one.mask | mask).sum()) if there else float("nan"))
-        if there:
-            figures[f"{name} mIoU"].append(ious[-1])
-        else:
-            figures[f"{name} absent, called so"].append(float(empty))
-    return ious
-
-
 def check_masks(
     filmed: Clip, tower: VisionTower, looks: Sequence[Encoded], figures: Figures
 ) -> list[dict[str, Any]]:
@@ -118,7 +88,7 @@ def check_masks(
         prompts["bystander"] = (clicked(still[0], rng), still)
     wrong: list[dict[str, Any]] = []
     for name, (prompt, wanted) in prompts.items():
-        ious = score(name, list(follow(tower, looks[frames], size, prompt)), wanted, figures)
+        ious = add_masks(figures, name, [f.mask for f in follow(tower, looks[frames], size, prompt)], wanted)
         if name == "target":
             figures["hidden mIoU" if hidden else "in sight mIoU"].append(float(np.nanmean(ious)))
         if np.nanmean(ious) < 0.75:
@@ -153,16 +123,9 @@ def check_stream(
             text = greedy(words, cache, after)[0]
             said[lang].append(text)
             wanted = segment_caption(filmed, k, lang)
-            figures[f"event {lang}"].append(float(named_event(text, lang) == part.event))
-            figures[f"event {part.event}"].append(figures[f"event {lang}"][-1])
-            figures[f"segment caption exact {lang}"].append(float(text == wanted))
             if text != wanted:
                 wrong.append({"seed": filmed.seed, "segment": k, "said": text, "wanted": wanted})
-    for lang, texts in said.items():
-        kinds = {named_kind(text, lang) for text in texts}
-        figures[f"named the same throughout {lang}"].append(float(len(kinds) == 1 and None not in kinds))
-        figures[f"named right throughout {lang}"].append(float(kinds == {filmed.target.kind}))
-        figures[f"colour {lang}"].append(float(named_colour(texts[0], lang) == filmed.target.colour))
+    add_stream(figures, filmed, said)
     return wrong
 
 
@@ -173,13 +136,8 @@ def check_whole(
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
     found = list(follow(tower, looks, size, boxed(filmed.masks[0])))
     cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in sampled(len(found))]))
-    events = tuple(part.event for part in filmed.segments)
-    for lang in LANGUAGES:
-        text = greedy(words, cache, words.questions.video(lang, ""))[0]
-        figures[f"clip caption exact {lang}"].append(float(text == event_caption(filmed, lang)))
-        told = told_events(text, lang)
-        right = sum(a == b for a, b in zip(told, events, strict=False))
-        figures[f"clip events, in place {lang}"].append(right / max(len(told), len(events)))
+    said = {lang: greedy(words, cache, words.questions.video(lang, ""))[0] for lang in LANGUAGES}
+    add_whole(figures, filmed, said)
 
 
 def main() -> None:
