@@ -6,7 +6,6 @@ wrong with a source is said when its frame is reached, so all frames before it c
 
 from __future__ import annotations
 
-import math
 import re
 import stat
 import sys
@@ -146,8 +145,7 @@ def _video(file: IO[bytes] | str, name: str, *, camera: bool, count: int | None 
 
 
 def _shots(container: Any, stream: Any, name: str) -> Iterator[Shot]:
-    av, said, start = _av(), _said(container, stream), None
-    done = 0
+    av, times, done = _av(), _Times(), 0
     stream.thread_type = "AUTO"
     try:
         for frame in container.decode(stream):
@@ -155,34 +153,52 @@ def _shots(container: Any, stream: Any, name: str) -> Iterator[Shot]:
                 raise IntegrityError(_broken(name, done, "frame is damaged or cut short"))
             if frame.width * frame.height > MAX_PIXELS or max(frame.width, frame.height) > MAX_SIDE:
                 raise IntegrityError(f"{name}: frames of {frame.width}x{frame.height} pixels are too large")
-            time = None if frame.time is None else float(frame.time)
-            start = time if start is None else start
-            since = None if time is None or start is None else max(0.0, time - start)
+            since = times.take(frame.time)
             picture = frame.to_image()
             if frame.rotation % 360:
                 picture = picture.rotate(frame.rotation, expand=True)
             yield Shot(picture, since)
             done += 1
+        missing = _missing(container, stream, done, times)
     except (av.FFmpegError, OSError) as e:
         raise IntegrityError(_broken(name, done, _why(e))) from e
     finally:
         container.close()
-    if done < said:
-        raise IntegrityError(_broken(name, done, f"it should have about {math.ceil(said)} frames"))
+    if missing:
+        raise IntegrityError(_broken(name, done, missing))
 
 
-def _said(container: Any, stream: Any) -> float:
-    """The fewest frames a whole file of such a header has; 0 where it does not say."""
+def _missing(container: Any, stream: Any, done: int, times: _Times) -> str:
+    """What a source that ended should have had by its own header; nothing where it is whole."""
     if stream.frames:
-        return float(stream.frames) * 0.98 - 1
+        return f"it should have {stream.frames} frames" if done < stream.frames * 0.98 - 1 else ""
     duration = None
     if stream.duration and stream.time_base:
         duration = float(stream.duration * stream.time_base)
     elif container.duration and len(container.streams) == 1:  # else another stream may be the longer one
         duration = container.duration / 1e6
-    if duration is None or not stream.average_rate:
-        return 0
-    return duration * float(stream.average_rate) * 0.9 - 2
+    if duration is None or times.last is None or times.last + 2 * times.gap >= 0.9 * duration:
+        return ""
+    return f"it should last {duration:.1f} s, not {times.last:.1f}"
+
+
+@dataclass
+class _Times:
+    """When the latest frame was, and the longest time between two, in seconds since the first."""
+
+    first: float | None = None
+    last: float | None = None
+    gap: float = 0.0
+
+    def take(self, time: float | None) -> float | None:
+        """A frame's time as seconds since the first's."""
+        if time is None:
+            return None
+        self.first = time if self.first is None else self.first
+        since = max(0.0, time - self.first)
+        self.gap = max(self.gap, since - (self.last or 0.0))
+        self.last = since
+        return since
 
 
 def _of_one_size(shots: Iterator[Shot], name: str) -> Generator[Shot, None, None]:

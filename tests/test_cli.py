@@ -23,7 +23,7 @@ from pam_edge.bundle import Bundle, Check, Verification, write_manifest
 from pam_edge.errors import UsageError
 from pam_edge.region import Answer, Piece
 
-VERBS = ("export", "run", "inspect", "verify", "targets", "doctor")
+VERBS = ("export", "run", "track", "inspect", "verify", "targets", "doctor")
 
 
 def changed(folder: Path, **fields: Any) -> Path:
@@ -115,6 +115,9 @@ def test_inspect_says_what_a_bundle_is(exported: Exported) -> None:
         "image_encoder",
         "mask_decoder",
         "perceiver",
+        "memory_encoder",
+        "memory_attention",
+        "perceiver_frame",
         "decoder",
     ]
 
@@ -166,7 +169,8 @@ def test_verify_prints_a_table_and_json(exported: Exported) -> None:
     result = pam_edge("verify", exported.bundle)
     assert result.code == 0
     rows = [line.split() for line in result.out.splitlines()]
-    assert {row[0] for row in rows[1:]} == {"image_encoder", "mask_decoder", "perceiver", "decoder", "answer"}
+    graphs = {graph.name for graph in Bundle.open(exported.bundle).manifest.graphs}
+    assert {row[0] for row in rows[1:]} == {*graphs, "answer"}
     assert all(row[-1] == "ok" for row in rows[1:])
     document = json.loads(pam_edge("verify", exported.bundle, "--json").out)
     assert document["ok"] is True

@@ -16,8 +16,10 @@ import pytest
 from golden.reference import ASKED, PROMPTS, TASKS, differs
 
 import pam_edge
+from pam_edge.captions import Clip
 from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
+from pam_edge.video import Tracker
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
@@ -99,6 +101,20 @@ def test_masks_from_elsewhere_and_refinement_run(pam: Pam) -> None:
     regions = (first, by_mask, both, refined)
     assert all(np.isfinite(r.low_res).all() for r in regions)
     assert len({r.low_res.tobytes() for r in regions}) == len({r.key for r in regions}) == 4
+
+
+def test_the_golden_clip_s_first_frames_are_followed_as_the_original_did(pam: Pam, golden: Arrays) -> None:
+    """The whole clip and its caption are in `make parity`."""
+    tracker, clip = Tracker(pam, length=20), Clip(pam, length=20)
+    for n in range(3):
+        frame = tracker.step(FRAME.with_name(f"{n:05}.png"), {1: PROMPTS["box"]} if n == 0 else None)
+        (found,) = frame.things
+        assert abs(found.object_score - golden["video/scores"][n]) < 1e-4
+        clip.add(found)
+    first, second, *_, third = clip.tokens()
+    tokens = np.concatenate([first, second, third])
+    assert differs("video/region_tokens", tokens[:1043], 1e-4, part=slice(1043)) == []
+    assert differs("video/region_tokens", tokens, 5e-4, part=slice(1043 + 2 * 275)) == []
 
 
 def test_no_torch_on_the_way(folder: Path, golden: Arrays) -> None:

@@ -29,6 +29,7 @@ from pam_edge.export.graphs import (
 )
 from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
+from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
 from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def modules(golden_checkpoint: Checkpoint) -> Modules:
         "image_encoder": ImageEncoderGraph(vision),
         "mask_decoder": MaskDecoderGraph(vision),
         "perceiver": PerceiverGraph(load_perceiver(golden_checkpoint)),
+        "memory_encoder": MemoryEncoderGraph(vision),
+        "memory_attention": MemoryAttentionGraph(vision),
+        "perceiver_frame": PerceiverFrameGraph(load_perceiver(golden_checkpoint)),
     }
 
 
@@ -201,15 +205,76 @@ def test_exported_mask_decoder_equals_its_module(
     )
 
 
+@pytest.mark.parametrize("name", ["perceiver", "perceiver_frame"])
 def test_exported_perceiver_equals_its_module(
-    modules: Modules, bundle: Bundle, sessions: dict[GraphName, Session]
+    modules: Modules, bundle: Bundle, sessions: dict[GraphName, Session], name: GraphName
 ) -> None:
     rng = np.random.default_rng(5)
     feeds = {
-        spec.name: rng.standard_normal(spec.axes, dtype=np.float32)
-        for spec in bundle.graph("perceiver").inputs
+        spec.name: rng.standard_normal(spec.axes, dtype=np.float32) for spec in bundle.graph(name).inputs
     }
-    close(sessions["perceiver"].run(feeds), in_torch(modules["perceiver"], "perceiver", feeds, bundle))
+    close(sessions[name].run(feeds), in_torch(modules[name], name, feeds, bundle))
+
+
+@pytest.mark.parametrize("prompted", [0, 1])
+@pytest.mark.parametrize("score", [-1, 1])
+def test_exported_memory_encoder_equals_its_module(
+    modules: Modules,
+    bundle: Bundle,
+    sessions: dict[GraphName, Session],
+    seen: dict[str, Array],
+    prompted: int,
+    score: int,
+) -> None:
+    side = seen["high_res_0"].shape[-1]
+    y, x = np.mgrid[:side, :side]
+    feeds = {
+        "image_embed": seen["image_embed"],
+        "masks": (30 - np.hypot(x - 90, y - 70)).astype(np.float32)[None, None] / 3,
+        "object_score": np.full((1, 1), score, np.float32),
+        "prompted": np.full(1, prompted, np.float32),
+    }
+    found = sessions["memory_encoder"].run(feeds)
+    close(found, in_torch(modules["memory_encoder"], "memory_encoder", feeds, bundle))
+    without = sessions["memory_encoder"].run({**feeds, "object_score": -feeds["object_score"]})
+    assert np.abs(without["memory"] - found["memory"]).max() > 1e-3, "whether it is there is remembered"
+
+
+def remembered(
+    bundle: Bundle, seen: dict[str, Array], memories: int, pointers: int, seed: int
+) -> dict[str, Array]:
+    """Inputs of the memory attention with that many slots, all of them valid."""
+    rng, free = np.random.default_rng(seed), {"memories": memories, "pointers": pointers}
+    feeds = {
+        spec.name: rng.standard_normal([free.get(str(a), a) for a in spec.axes], dtype=np.float32)
+        for spec in bundle.graph("memory_attention").inputs
+    }
+    feeds["memory_age"] = np.arange(memories, dtype=np.float32)[None] % 7
+    feeds["pointer_time"] = np.arange(pointers, dtype=np.float32)[None] / 15
+    valid = {"memory_valid": np.ones((1, memories)), "pointer_valid": np.ones((1, pointers))}
+    return feeds | {k: v.astype(np.float32) for k, v in valid.items()} | {"image_embed": seen["image_embed"]}
+
+
+@pytest.mark.parametrize("slots", [(1, 1), (2, 5)])
+def test_exported_memory_attention_equals_its_module(
+    modules: Modules,
+    bundle: Bundle,
+    sessions: dict[GraphName, Session],
+    seen: dict[str, Array],
+    slots: tuple[int, int],
+) -> None:
+    """With any number of slots; and an empty one, whatever it holds, has no influence at all."""
+    feeds = remembered(bundle, seen, *slots, seed=1)
+    found = sessions["memory_attention"].run(feeds)
+    close(found, in_torch(modules["memory_attention"], "memory_attention", feeds, bundle))
+    if slots == (1, 1):
+        spare = remembered(bundle, seen, 1, 2, seed=2)
+        padded = {
+            key: np.concatenate([value, 9 * spare[key] * (not key.endswith("valid"))], axis=1)
+            for key, value in feeds.items()
+            if key != "image_embed"
+        }
+        close(sessions["memory_attention"].run({**feeds, **padded}), found)
 
 
 def test_exported_decoder_equals_its_module(golden_checkpoint: Checkpoint, decoder: Decoder) -> None:

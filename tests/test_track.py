@@ -1,0 +1,252 @@
+"""Sources of frames, and the verb `track` from words on the command line to lines, text and a film."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import wave
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import pytest
+from command import PROGRAM, pam_edge, refused
+from fake_video import scene, video_pam
+from fakes import spelled
+from PIL import Image
+
+from pam_edge import rle
+from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
+from pam_edge.follow import Plan
+from pam_edge.packaged import BUNDLE
+from pam_edge.preprocess import Prompt
+from pam_edge.sources import open_source
+from pam_edge.tracks import Outputs, track
+
+if TYPE_CHECKING:
+    from exported import Exported
+
+COUNT = 12
+
+
+def frames(count: int = COUNT) -> list[Image.Image]:
+    return [scene((20, 20), (50, 10 + 3 * (n % 12))) for n in range(count)]
+
+
+def film(path: Path, pictures: list[Image.Image], *, times: list[int] | None = None, **options: str) -> Path:
+    """A video file; `times` are in eighths of a second."""
+    kind = "yuv4mpegpipe" if path.suffix == ".y4m" else None
+    codec = {".y4m": "rawvideo", ".avi": "mpeg4"}.get(path.suffix, "libx264")
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream = container.add_stream(codec, rate=Fraction(8))
+        stream.width, stream.height = pictures[0].size
+        stream.pix_fmt = "yuv420p"
+        for n, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = n if times is None else times[n], Fraction(1, 8)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def folder(path: Path, pictures: list[Image.Image]) -> Path:
+    path.mkdir()
+    for n, picture in enumerate(pictures):
+        picture.save(path / f"frame {n}.png")  # 10 comes after 9
+    return path
+
+
+def read(path: str | Path, **given: Any) -> tuple[int, PamEdgeError | None]:
+    """How many frames come, and what ends them."""
+    count = 0
+    try:
+        with open_source(str(path), **given) as source:
+            for _ in source:
+                count += 1
+    except PamEdgeError as e:
+        return count, e
+    return count, None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.y4m"])
+def test_files_give_their_frames_in_order_and_time(tmp_path: Path, name: str) -> None:
+    with open_source(str(film(tmp_path / name, frames())), count=True) as source:
+        shots = list(source)
+        assert source.count == COUNT and source.rate == 8
+    assert [shot.time for shot in shots] == [n / 8 for n in range(COUNT)]
+    for shot, wanted in zip(shots, frames(), strict=True):
+        difference = np.abs(np.asarray(shot.picture, int) - np.asarray(wanted, int))
+        assert shot.picture.size == (64, 64) and difference.mean() < 12
+
+
+def test_folders_go_by_number(tmp_path: Path) -> None:
+    with open_source(str(folder(tmp_path / "f", frames()))) as source:
+        assert source.count == COUNT and source.rate is None
+        for shot, wanted in zip(source, frames(), strict=True):
+            assert shot.time is None and shot.picture.tobytes() == wanted.tobytes()
+
+
+def test_a_pipe_is_read_as_it_comes(tmp_path: Path) -> None:
+    raw = film(tmp_path / "a.mkv", frames()).read_bytes()
+    program = "import sys; from pam_edge.sources import open_source; print(sum(1 for _ in open_source('-')))"
+    done = subprocess.run([sys.executable, "-c", program], input=raw, capture_output=True, check=False)
+    assert done.stdout.strip() == str(COUNT).encode(), done.stderr
+
+
+def test_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
+    times = [0, 1, 2, 5, 6, 10, 11, 12, 13, 20, 21, 22]
+    with open_source(str(film(tmp_path / "a.mkv", frames(), times=times))) as source:
+        found = [shot.time for shot in source]
+    assert found == pytest.approx([t / 8 for t in times], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "fast.mp4", "a.mkv", "a.avi", "a.ts"])
+def test_a_file_that_is_cut_short_says_where(tmp_path: Path, name: str) -> None:
+    noisy = [
+        Image.fromarray(np.random.default_rng(n).integers(0, 255, (64, 64, 3), np.uint8)) for n in range(30)
+    ]
+    options = {"movflags": "faststart"} if name == "fast.mp4" else {}
+    path = film(tmp_path / name, noisy, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    count, error = read(path)
+    assert isinstance(error, IntegrityError)
+    if name == "a.mp4":  # its index was at the end
+        assert count == 0 and "is no video that can be read" in str(error)
+    else:
+        assert 5 <= count < 28 and f"breaks off after {count} frames" in str(error)
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video\n" * 99)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\na.ts\n")
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    film(tmp_path / "a.mp4", frames())
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 800, "NONE", ""))
+        sound.writeframes(bytes(1600))
+    for name in ("empty.mp4", "text.mp4", "list.m3u8", "list.ffconcat", "sound.wav"):
+        count, error = read(tmp_path / name)
+        assert count == 0 and isinstance(error, IntegrityError), name
+    for place in (tmp_path / "absent.mp4", tmp_path / "a.mp4" / "x", "a\0b"):
+        assert isinstance(read(place)[1], UsageError)
+    (tmp_path / "void").mkdir()
+    assert "holds no picture" in str(read(tmp_path / "void")[1])
+    assert isinstance(read("/dev/null")[1], EnvironmentProblem)
+    assert read("-", pipe=io.BytesIO(b""))[0] == 0
+
+
+def test_a_folder_whose_frames_change_size_or_break_says_which(tmp_path: Path) -> None:
+    place = folder(tmp_path / "f", frames(4))
+    frames(1)[0].resize((32, 64)).save(place / "frame 2.png")
+    count, error = read(place)
+    assert count == 2 and "frame 2 is 32x64 pixels, those before it are 64x64" in str(error)
+    (place / "frame 1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    count, error = read(place)
+    assert count == 1 and isinstance(error, IntegrityError)
+
+
+def test_results_are_written_as_they_come(tmp_path: Path) -> None:
+    pam, _ = video_pam(tmp_path / "bundle", lambda region, after: spelled(f"{len(after) % 97}"))
+    lines: list[dict[str, Any]] = []
+    said: list[str] = []
+    outputs = Outputs(lines.append, lambda text, end: said.append(text + end), tmp_path / "out.mp4")
+    prompts = {0: {1: Prompt(points=((20, 20, 1),))}}
+    with open_source(str(film(tmp_path / "a.mkv", frames()))) as source:
+        spent = track(pam, source, prompts, Plan("stream", every=8, max_tokens=8), outputs)
+    assert [line["type"] for line in lines][:2] == ["source", "frame"] and lines[-1]["type"] == "end"
+    seen = [line for line in lines if line["type"] == "frame"]
+    assert [line["frame"] for line in seen] == list(range(COUNT)) and seen[4]["time"] == 0.5
+    (thing,) = seen[3]["things"]
+    mask = rle.decode(thing["mask"]["counts"], tuple(thing["mask"]["size"]))
+    x0, y0, x1, y1 = thing["box"]
+    assert thing["state"] == "seen" and mask[y0:y1, x0:x1].sum() == mask.sum() > 30
+    captions = [line for line in lines if line["type"] == "caption"]
+    assert [(c["segment"], c["frames"]) for c in captions] == [(1, [0, 7]), (2, [8, 11])]
+    first, second = (c["text"] for c in captions)
+    assert first and second and first != second
+    assert "".join(said) == f"{first}  [frames 0 to 7]\n{second}  [frames 8 to 11]\n"
+    assert spent.frames == COUNT and spent.captions == 2 and "ms a frame" in spent.text()
+    json.dumps(lines, allow_nan=False)
+    with open_source(str(tmp_path / "out.mp4")) as shown:
+        drawn = list(shown)
+    # The caption of the last segment came after the last frame, which therefore stays.
+    assert len(drawn) == COUNT + 2 and drawn[-1].time == pytest.approx(11 / 8 + 3, abs=0.01)
+    assert drawn[0].picture.size[0] >= 840 and drawn[0].picture.size[1] > drawn[0].picture.size[0]
+
+
+def test_a_source_that_breaks_leaves_readable_output(tmp_path: Path) -> None:
+    pam, _ = video_pam(tmp_path / "bundle")
+    place = folder(tmp_path / "f", frames(9))
+    (place / "frame 6.png").write_bytes(b"no picture")
+    lines: list[dict[str, Any]] = []
+    with (
+        open_source(str(place)) as source,
+        pytest.raises(IntegrityError, match="frame 6"),
+    ):
+        outputs = Outputs(lines.append, None, tmp_path / "out.mkv")
+        track(pam, source, {0: {1: Prompt(points=((20, 20, 1),))}}, Plan("clip", length=9), outputs)
+    assert [line["type"] for line in lines].count("frame") == 6
+    assert "caption" in {line["type"] for line in lines}
+    assert "frame 6" in lines[-1]["error"]
+    assert read(tmp_path / "out.mkv") == (8, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing is pointed at"),
+        (["--box", "1,1,9,9", "--caption", "all"], "stream, clip or none"),
+        (["--box", "1,1,9,9", "--every", "0"], "a number of frames, or change"),
+        (["--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "3,3"], "several boxes"),
+        (["--box", "1,1,9,9", "--out", "film.gif"], "has to end in .mp4, .mkv"),
+        (["--box", "1,1,9,9", "--lang", "fr"], "en or zh"),
+    ],
+)
+def test_words_that_make_no_sense(exported: Exported, tmp_path: Path, words: list[str], told: str) -> None:
+    place = folder(tmp_path / "f", frames(1))
+    refused(pam_edge("track", exported.bundle, place, *words), 2, told)
+
+
+def test_a_bundle_for_pictures_alone_is_told(tmp_path: Path) -> None:
+    from pam_edge.bundle import Bundle
+
+    if "memory_attention" in {graph.name for graph in Bundle.open(BUNDLE).manifest.graphs}:
+        pytest.skip("the packaged bundle knows videos")
+    place = folder(tmp_path / "f", frames(1))
+    refused(pam_edge("track", BUNDLE, place, "--box", "1,1,9,9"), 2, "for pictures alone", "export")
+
+
+def test_the_command_follows_and_tells(exported: Exported, tmp_path: Path) -> None:
+    place = folder(tmp_path / "f", frames(4))
+    lines = tmp_path / "lines.jsonl"
+    words = ("track", exported.bundle, place, "--box", "16,16,24,24", "--box", "46,6,54,14")
+    told = pam_edge(*words, "--caption", "clip", "--max-tokens", "3", "--json", lines, "--lang", "zh")
+    assert told.code == 0, told.err
+    documents = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [d["type"] for d in documents].count("frame") == 4 and documents[-1]["error"] is None
+    captions = [d for d in documents if d["type"] == "caption"]
+    assert [c["thing"] for c in captions] == [1, 2] and all(len(c["token_ids"]) <= 3 for c in captions)
+    assert "ms a frame: encode" in told.err and "thing 1: " in told.out
+    late = pam_edge(*words, "--frame", "7")
+    refused(late, 2, "on frame 7, but the video has 4")
+    piped = pam_edge(*words[:3], "--point", "20,20", "--json", "-")
+    assert [json.loads(line)["type"] for line in piped.out.splitlines()] == ["source", *["frame"] * 4, "end"]
+
+
+def test_without_pyav_folders_still_work(exported: Exported, tmp_path: Path) -> None:
+    place, video = folder(tmp_path / "f", frames(2)), film(tmp_path / "a.mkv", frames(2))
+    program = f"import sys; sys.modules['av'] = None\n{PROGRAM}"
+    for source, code in ((place, 0), (video, 3)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "track", exported.bundle, source, "--point", "20,20"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert code == 0 or "pip install 'pam-edge[video]'" in done.stderr
