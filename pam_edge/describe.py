@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pam_edge.bundle import Manifest
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import UsageError, WontFitError
 from pam_edge.generate import Sampling, Token, generate
@@ -53,6 +54,19 @@ def step_bytes(language: LanguageConfig) -> int:
     attention = n.hidden_size * (2 * queries + 2 * keys) + queries + 2 * keys  # q, k, v with bias; o
     layer = attention + 3 * n.hidden_size * n.mlp + 2 * n.hidden_size  # gate, up, down; two norms
     return 4 * (n.layers * layer + n.hidden_size + n.vocab_size * n.hidden_size)
+
+
+def bundle_step_bytes(manifest: Manifest) -> int:
+    """Bytes of weights that one decode step of a bundle reads: as stored, where they are stored in blocks."""
+    language, embedding = manifest.variant.language, manifest.embedding
+    if embedding.block is None:
+        return step_bytes(language)
+    (decoder,) = (graph for graph in manifest.graphs if graph.name == "decoder")
+    weights = {ref.path: ref.bytes for ref in decoder.files[1:]}
+    if not language.tied:
+        weights.pop(embedding.file.path, None)
+    turns = 4 * language.max_length * language.head_dim  # cosines and sines: a step reads one row of each
+    return sum(weights.values()) - turns
 
 
 @dataclass

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pam_edge.borders import PICTURES, check_borders
 from pam_edge.bundle import Bundle
 from pam_edge.cache import Lru
-from pam_edge.describe import Description, Limits, Prefix, step_bytes
+from pam_edge.describe import Description, Limits, Prefix, bundle_step_bytes
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
 from pam_edge.masks import binarize, bounds
@@ -88,7 +88,7 @@ class Pam:
         self.limits = Limits(
             stop_ids=frozenset(manifest.stop_ids),
             max_length=manifest.variant.language.max_length,
-            step_bytes=step_bytes(manifest.variant.language),
+            step_bytes=bundle_step_bytes(manifest),
         )
         self._engine = engine
         self._sessions: dict[str, Session] = {}

@@ -13,8 +13,10 @@ from tiny_language import TINY, tiny_bundle, tiny_weights
 
 from pam_edge.bundle import Bundle
 from pam_edge.config import LanguageConfig
+from pam_edge.describe import bundle_step_bytes
 from pam_edge.errors import UsageError
 from pam_edge.export.onnx_decoder import language2onnx
+from pam_edge.export.onnx_weights import PAGE
 from pam_edge.quantize.blockwise import Blocks, dequantize, quantize
 from pam_edge.quantize.schemes import Rule, Scheme
 from pam_edge.runtimes import open_decoder
@@ -138,6 +140,17 @@ def test_four_bits_take_an_eighth(tmp_path: Path) -> None:
         files = language2onnx(lm, tiny_weights(lm).__getitem__, tmp_path / name, scheme=scheme)
         sizes[name] = files[1].stat().st_size
     assert sizes["q4"] < sizes["float"] / 7
+
+
+@pytest.mark.parametrize("lm", [TINY, UNTIED])
+def test_a_step_reads_what_is_stored(tmp_path: Path, lm: LanguageConfig) -> None:
+    bundle = tiny_bundle(tmp_path, lm, Q4)
+    read = 0
+    tensors = onnx.load(tmp_path / "decoder.onnx", load_external_data=False).graph.initializer
+    for tensor in tensors:
+        if not tensor.name.startswith("rope"):
+            read += int({e.key: e.value for e in tensor.external_data}["length"])
+    assert read <= bundle_step_bytes(bundle.manifest) < read + PAGE * len(tensors)
 
 
 def test_blocks_from_elsewhere_are_taken(tmp_path: Path) -> None:
