@@ -145,10 +145,10 @@ def check_scene(
     check_free(words, cache, [Combo(t.kind, t.colour, t.pattern) for t in drawn.objects], drawn.seed, figures)
     for (task, lang), after in words.questions.after.items():
         for i, text in enumerate(greedy(words, cache, after)):
-            wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]  # type: ignore[arg-type]
+            wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]
             figures[f"{task} {lang}"].append(float(text == wanted))
             if task in ("brief", "detailed"):
-                figures[f"colour {lang}"].append(float(named_colour(text, lang) == thing.colour))  # type: ignore[arg-type]
+                figures[f"colour {lang}"].append(float(named_colour(text, lang) == thing.colour))
             if text != wanted:
                 row = {"seed": drawn.seed, "thing": i, "task": task, "said": text, "wanted": wanted}
                 wrong.append(row | {"iou": figures["click"][-n + i]})

@@ -92,6 +92,11 @@ def attention(device: torch.device) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
+def fused_attention() -> AbstractContextManager[None]:
+    """The fused kernels again, within a step."""
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+
 def multiplied_in_bfloat16(member: crew.Member, *, enabled: bool) -> AbstractContextManager[Any]:
     """Half of the bytes and more speed where the machine has it."""
     return torch.autocast(member.device.type, torch.bfloat16, enabled=enabled)

@@ -25,7 +25,7 @@ from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
 from tools.nano.lessons import Clips, Regions
-from tools.nano.loop import Learner, begun, multiplied_in_bfloat16, run
+from tools.nano.loop import Learner, begun, fused_attention, multiplied_in_bfloat16, run
 from tools.nano.segment_loss import CLASSES
 from tools.nano.tree import hidden, plant
 from tools.nano.video_words import batch_tokens
@@ -33,7 +33,8 @@ from tools.nano.words import Asked, Questions
 
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
-REGIONS, CLIPS = 8, 2  # per process and step
+REGIONS = 8  # per process and step
+MIXED = (5, 4)  # regions and clips per process and step, where clips are taught too
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -112,15 +113,16 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([given.seed, step, member.rank])
-        lesson = regions.draw(rng, REGIONS, member.device)
-        filmed = None if clips is None else clips.draw(rng, CLIPS, member.device)
+        lesson = regions.draw(rng, REGIONS if clips is None else MIXED[0], member.device)
+        filmed = None if clips is None else clips.draw(rng, MIXED[1], member.device)
         with multiplied_in_bfloat16(member, enabled=progress < EXACT_FROM):
             tokens = perceiver(lesson.maps, lesson.tokens).float()
             loss, right = answer_loss(parts, tokens, lesson.asked, prefix)
             figures = {"answers": loss.item(), "token_right": right}
             if filmed is not None:
                 seen = batch_tokens(perceiver, filmed.maps, filmed.tokens).float()
-                more, right = answer_loss(parts, seen, filmed.asked, prefix)
+                with fused_attention():  # a clip is long enough for it
+                    more, right = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
                 loss = loss + more
         help_, named = helpers(tokens, lesson.wanted)
