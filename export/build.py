@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pam_edge import packaged
-from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
+from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
@@ -23,7 +23,9 @@ from pam_edge.export.graphs import STATELESS, GraphName
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
 from pam_edge.export.parts import Part, load_recording, recording, save_recording, specs, split_told
 from pam_edge.export.quantized import static_graph
+from pam_edge.export.weight_check import weight_check
 from pam_edge.export.workspace import Workspace
+from pam_edge.golden import Losses
 from pam_edge.prompts import PAM_PROMPTS
 from pam_edge.quantize.calibrate import Calibrated, Samples
 from pam_edge.quantize.schemes import FP32, Scheme, scheme_named
@@ -127,7 +129,16 @@ def build(
                 (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
             work.keep(REST, [GOLDEN, TOKENIZER])
         manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
-        return finish(work, manifest, report)
+        return finish(work, manifest, report, also=partial(_checks, settled, folder))
+
+
+def _checks(settled: Plan, folder: Path) -> tuple[Check, ...]:
+    """What only the weights themselves can tell of a quantized decoder."""
+    losses = settled.target.tolerance(settled.scheme.name)
+    if not isinstance(losses, Losses):
+        return ()
+    checkpoint, language = settled.checkpoint, settled.checkpoint.variant.language
+    return (weight_check(folder, checkpoint.lazy, language, scheme=settled.scheme, limit=losses.weights),)
 
 
 def _write(settled: Plan, part: Part, work: Workspace, tell: Callable[[float], None]) -> tuple[str, ...]:

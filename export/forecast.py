@@ -7,27 +7,34 @@ them, measured on PAM's sizes. Knows no engine and no file format.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
-from pam_edge.quantize.schemes import STORED, Scheme
+from pam_edge.export.golden import answers_greedily
+from pam_edge.export.onnx_weights import AT_ONCE
+from pam_edge.quantize.calibrate import CALIBRATED
+from pam_edge.quantize.schemes import STORED, Scheme, Storage
 from pam_edge.tables import size
 
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
 FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
+SEEN_A_PIXEL = 160  # what calibration keeps of its pictures, gone at the end
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
-EXPORTED = {  # prefix of a canonical key, and the graph its tensors go to
-    "vision.image_encoder.": "image_encoder",
-    "vision.sam_": "mask_decoder",
-    "vision.no_mem_embed": "mask_decoder",
-    "perceiver.": "perceiver",
-    "language.": "decoder",
+EXPORTED: dict[str, tuple[str, ...]] = {  # prefix of a canonical key, and the graphs its tensors go to
+    "vision.image_encoder.": ("image_encoder",),
+    "vision.sam_": ("mask_decoder",),
+    "vision.no_mem_embed": ("mask_decoder",),
+    "vision.obj_ptr_proj.": ("mask_decoder",),
+    "vision.memory_encoder.": ("memory_encoder",),
+    "vision.memory_attention.": ("memory_attention",),
+    "perceiver.": ("perceiver", "perceiver_frame"),
+    "language.": ("decoder",),
 }
 
 
@@ -55,25 +62,36 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
 
-    stored = sum(
-        math.ceil(STORED[scheme.storage(graph, key, shape)] * math.prod(shape))
-        for key, shape in shapes.items()
-        for prefix, graph in EXPORTED.items()
-        if key.startswith(prefix)
-    )
-    vision, language = weights("vision."), weights("language.")
+    stored = dict.fromkeys([graph for graphs in EXPORTED.values() for graph in graphs], 0)
+    for key, shape in shapes.items():
+        for graph in next((graphs for prefix, graphs in EXPORTED.items() if key.startswith(prefix)), ()):
+            stored[graph] += math.ceil(STORED[_storage(scheme, graph, key, shape)] * math.prod(shape))
+    vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
+    quantized = scheme.calibrated
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
     pictures = variant.vision.image_size**2
+    features = FEATURES_A_PIXEL * pictures
+    whole = answers_greedily(variant.language)
     return Forecast(
-        disk=stored + SCRATCH_A_PIXEL * pictures + SMALL_FILES,
+        disk=sum(stored.values())
+        + SCRATCH_A_PIXEL * pictures
+        + (vision + SEEN_A_PIXEL * pictures if quantized else 0)
+        + SMALL_FILES,
         memory={
-            "image graphs": TOOLS
-            + 2 * vision
-            + FEATURES_A_PIXEL * pictures,  # one being let go as one is loaded
-            "decoder": TOOLS + language + largest,
-            "verification": TOOLS + max(vision, language) + largest + FEATURES_A_PIXEL * pictures,
+            "image graphs": TOOLS + vision + features + (vision if quantized else 0),
+            "decoder": TOOLS + (language + largest if whole else layer + FLOAT * AT_ONCE),
+            "verification": TOOLS
+            + features
+            + (max(vision, stored["decoder"]) if quantized else max(vision, language) + largest),
         },
     )
+
+
+def _storage(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
+    """Integer activations are for the image graphs' products alone; what else a rule means by it stays."""
+    found = scheme.storage(graph, key, shape)
+    kept = found == "w8a8" and (graph not in CALIBRATED or len(shape) != 2)
+    return "float32" if kept else found
 
 
 def check_fits(needed: Forecast, folder: Path) -> None:

@@ -171,7 +171,7 @@ def test_the_forecast_of_large_models(variant: Variant, disk: float, memory: flo
 
 def test_the_forecast_follows_the_scheme() -> None:
     """Matrices take half, vectors what they took; memory is float32 in either."""
-    shapes = {"language.a": (4000, 5000), "language.b": (3000,), "vision.memory_encoder.c": (4000, 5000)}
+    shapes = {"language.a": (4000, 5000), "language.b": (3000,), "vision.mask_downsample.c": (4000, 5000)}
     whole, half = (forecast(NANO, shapes, scheme_named(name)) for name in ("fp32", "fp16"))
     assert whole.disk - half.disk == 2 * 4000 * 5000
     assert whole.memory == half.memory
