@@ -193,6 +193,9 @@ def _rewrite(graph: ir.Graph, node: ir.Node, source: _Source, how: Static) -> No
     turned = bool(node.attributes.get_int("transB", 0))
     matrix = weight.const_value.numpy()
     integers, scales = integer_weight(matrix.T if turned else matrix)
+    del matrix
+    if isinstance(weight.const_value, ir.ExternalTensor):
+        weight.const_value.release()  # else its pages count as ours until the end
     base = weight.name
     held = _initializer(
         graph, f"{base}.q", np.ascontiguousarray(integers if how.fused or not turned else integers.T)
