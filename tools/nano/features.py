@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pam_edge.config import NANO
+from pam_edge.export.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew
 from tools.nano.data import open_rendered
@@ -39,9 +40,12 @@ def open_features(folder: Path) -> Features:
 
 
 def load_tower(path: Path) -> VisionTower:
-    """The averaged weights of a `train_sam` checkpoint."""
+    """The averaged weights of a `train_sam` or `train_memory` checkpoint, or a PAM folder such as `nano`."""
+    if path.suffix != ".pt":
+        return load_vision(open_checkpoint(str(path))).eval()
     tower = VisionTower(NANO.vision)
-    tower.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"]["values"])
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    tower.load_state_dict(state["average"]["values"])
     return tower.eval()
 
 
