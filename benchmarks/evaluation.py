@@ -90,14 +90,19 @@ def write_results(out: Path, report: Report, gallery: Gallery) -> tuple[Path, Pa
     """Write figures and page into `out`, each whole or not at all; returns their paths. Raises like
     `prepare_folder`.
     """
-    written = []
-    for name, content in ((JSON, to_json(report)), (PAGE, page(report, gallery).encode())):
-        path, temporary = out / name, out / f"{name}.tmp"
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError as e:
-            temporary.unlink(missing_ok=True)
-            raise cannot_write(path, e) from e
-        written.append(path)
-    return written[0], written[1]
+    return (
+        write_whole(out / JSON, to_json(report)),
+        write_whole(out / PAGE, page(report, gallery).encode()),
+    )
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all. Raises like `prepare_folder`."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, e) from e
+    return path

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pam_edge import cli_export, cli_track
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
 
@@ -179,6 +179,9 @@ def evaluate(
     image_root: Annotated[
         Path | None, _Option(metavar="DIR", help="Where their image paths start; default: FILE's folder.")
     ] = None,
+    streams: Annotated[
+        bool, _Option("--streams", help="Follow and tell the video records of --data, not its pictures.")
+    ] = False,
     lang: Annotated[str, _Option(metavar="en,zh", help="Languages of questions and answers.")] = "en,zh",
     max_tokens: Annotated[int, _Option(min=1, help="The longest answer.")] = 128,
     out: Annotated[
@@ -202,6 +205,13 @@ def evaluate(
 
     langs = evaluation.read_langs(lang)
     opened = Bundle.open(bundle, check=not no_check)
+    if streams:
+        if data is None:
+            raise UsageError("--streams evaluates the video records of --data FILE.jsonl: give one")
+        cli_track.evaluate_streams(
+            opened, data, image_root or data.parent, langs, max_tokens=max_tokens, out=out, threads=threads
+        )
+        return
     choice = evaluation.DataChoice(world, n, per_scene, data, image_root)
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:

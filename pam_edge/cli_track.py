@@ -1,13 +1,18 @@
-"""The verb `track`: follow things through a video. Like cli.py, and called by it."""
+"""What the command line does with videos: the verb `track`, and `eval --streams`. Called by cli.py."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pam_edge.options import BundleFolder, NoCheck, Threads
+
+if TYPE_CHECKING:
+    from pam_edge.bundle import Bundle
+    from pam_edge.prompts import Lang
 
 _Option = typer.Option
 
@@ -84,3 +89,38 @@ def track(
     if out is not None:
         note(f"video: {out}")
     note(spent.text())
+
+
+def evaluate_streams(
+    bundle: Bundle,
+    data: Path,
+    image_root: Path,
+    langs: Sequence[Lang],
+    *,
+    max_tokens: int,
+    out: Path | None,
+    threads: int,
+) -> None:
+    """Follow and tell a file's video records: figures on stdout, the records with `pred` in `out`."""
+    from pam_edge.benchmarks import evaluation
+    from pam_edge.benchmarks import streams as of
+    from pam_edge.borders import check_video
+    from pam_edge.console import Progress, note, show
+    from pam_edge.pam import load
+
+    check_video(bundle)
+    records = of.read_streams(data, image_root, langs)
+    if out is not None:
+        evaluation.prepare_folder(out)
+    bar = Progress(["streams"])
+    results, report = of.evaluate_streams(
+        load(bundle, threads=threads),
+        records,
+        image_root,
+        max_tokens=max_tokens,
+        progress=lambda done, count: bar("streams", done / count),
+    )
+    show(of.to_text(report))
+    if out is not None:
+        path = evaluation.write_whole(out / "streams.jsonl", of.as_lines(results))
+        note(f"results: {path}")
