@@ -126,7 +126,7 @@ def _make(
             )
         case "image_encoder" | "mask_decoder" | "perceiver" if settled.samples is not None:
             made = static_graph(
-                _float_graph(source, name, calibration),
+                float_graph(source, name, calibration),
                 name,
                 place,
                 scheme=settled.scheme,
@@ -163,12 +163,12 @@ def static_graph(
     return quantize_static(graph, place / f"{name}.onnx", layers, ranges)
 
 
-def _float_graph(source: Bundle, name: str, calibration: Path) -> Path:
-    """A graph's file with its weights in 32 bits, as layers are looked for."""
+def float_graph(source: Bundle, name: str, calibration: Path) -> Path:
+    """A graph's file with its weights in 32 bits, as layers are looked for; in `calibration` if made."""
     path = source.path(source.graph(name).files[0])
     if source.manifest.scheme == "fp32":
         return path
-    calibration.mkdir(exist_ok=True)
+    calibration.mkdir(parents=True, exist_ok=True)
     wide = calibration / path.name
     model = ir.load(path)
     store_in_32_bits(model)

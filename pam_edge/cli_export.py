@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pam_edge import packaged
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.options import BundleFolder, Calibrate, Force
+
+if TYPE_CHECKING:
+    from pam_edge.export.quantized import QuantizePlan
 
 _Option = typer.Option
 
@@ -86,6 +89,10 @@ def quantize(
     out: Annotated[
         Path | None, _Option("-o", "--out", metavar="DIR", help="Default: VARIANT-TARGET-SCHEME.")
     ] = None,
+    report: Annotated[
+        bool, _Option("--report", help="Only tell how much each part would lose; make nothing.")
+    ] = False,
+    as_json: Annotated[bool, _Option("--json", help="Print the report as JSON, for machines.")] = False,
     force: Force = False,
 ) -> None:
     """Make a smaller bundle of a finished float one, and compare the two.
@@ -116,6 +123,9 @@ def quantize(
             image_size=held.variant.vision.image_size,
         ),
     )
+    if report:
+        _report(settled, as_json=as_json)
+        return
     folder = out or Path(f"{held.variant.name}-{held.target}-{scheme}")
     try:
         made = quantize_bundle(settled, folder, force=force, report=Progress([*settled.steps, VERIFY]))
@@ -125,3 +135,19 @@ def quantize(
     show(f"{verification_table(made.manifest.verification)}\nbundle: {folder}")
     note(f"{size(source.total_bytes)} became {size(made.total_bytes)}")
     require_ok(made.manifest.verification)
+
+
+def _report(settled: QuantizePlan, *, as_json: bool) -> None:
+    """What each part would lose, as a table or JSON."""
+    import tempfile
+
+    import msgspec
+
+    from pam_edge.console import Progress, show, show_json
+    from pam_edge.export.sensitivity_report import sensitivity_report, to_rows
+    from pam_edge.tables import columns
+
+    with tempfile.TemporaryDirectory() as work:
+        found = sensitivity_report(settled, Path(work), tell=Progress(list(settled.steps)[1:]))
+    rows = {"schema": 1, "scheme": settled.scheme.name, "parts": msgspec.to_builtins(found)}
+    show_json(rows) if as_json else show(columns(to_rows(found)))

@@ -37,6 +37,7 @@ class Ran:
 
     graph: str
     case: str
+    fed: dict[str, Array]  # along the chain
     chained: dict[str, Array]
     alone: dict[str, Array] | None  # on the reference's inputs; None where it does not keep them whole
 
@@ -64,11 +65,12 @@ def replay(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) -> I
                 known |= {case: {**seen, **_prompt(graph, golden, case)} for case in golden.meta.cases}
         session = open_session(bundle, name, threads=threads)
         for case, values in chained.items():
-            outputs = session.run(_feeds(graph, values))
+            fed = _feeds(graph, values)
+            outputs = session.run(fed)
             alone: dict[str, Array] | None = outputs
             if name != CHAIN[0]:
                 alone = session.run(_feeds(graph, reference[case])) if _has(graph, reference[case]) else None
-            ran = Ran(name, case, outputs, alone)
+            ran = Ran(name, case, fed, outputs, alone)
             yield ran
             values |= outputs
             for spec in graph.outputs:

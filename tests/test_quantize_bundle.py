@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,13 @@ from pam_edge.bundle import MANIFEST, Bundle
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.export.decoder_weights import DecoderWeights
 from pam_edge.export.quantized import QuantizePlan, plan_quantize, quantize_bundle
+from pam_edge.export.sensitivity_report import sensitivity_report, to_rows
 from pam_edge.export.workspace import STATE
 from pam_edge.quantize.calibrate import Samples
 from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
-from pam_edge.quantize.schemes import scheme_named
+from pam_edge.quantize.schemes import Rule, Scheme, scheme_named
+from pam_edge.quantize.sensitivity import EVERYTHING, keep_float
+from pam_edge.tables import columns
 from pam_edge.verify import verify
 
 
@@ -170,3 +175,28 @@ def test_16_bits_are_widened_to_what_they_say() -> None:
     assert held.const_value is not None
     assert np.array_equal(held.const_value.numpy(), weight)
     assert model.graph[0].inputs[1] is held
+
+
+def test_the_report_tells_every_part_and_marks_what_suffers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the largest layers of the perceiver and on the decoder: fewer parts than a scheme's, to be quick."""
+    rules = (
+        Rule("q4", graph="decoder", tensor="language.layers.*", dimensions=2),
+        Rule("w8a8", graph="perceiver", dimensions=2, elements=20_000),
+    )
+    plan = dataclasses.replace(settled("int4"), scheme=Scheme("few", "", rules))
+    limit = 1e-3  # of what a part may do alone
+    monkeypatch.setattr("pam_edge.export.sensitivity_report.keep_float", partial(keep_float, limit=limit))
+    found = sensitivity_report(plan, tmp_path)
+    vision = [row for row in found if row.graph == "perceiver"]
+    assert len(vision) > 4
+    assert vision[-1].part == EVERYTHING
+    assert all(0 < row.noise < 0.1 and row.of == "outputs" for row in vision)
+    assert {row.sensitive for row in vision[:-1]} == {False, True}
+    assert all(row.sensitive == (row.noise > limit) for row in vision[:-1])
+    layers = [row for row in found if row.graph == "decoder"]
+    assert [row.part for row in layers] == [f"layers.{i}" for i in range(4)]
+    assert all(0.05 < row.noise < 0.15 and row.storage == "q4" for row in layers)
+    text = columns(to_rows(found))
+    assert text.splitlines()[0].split()[:4] == ["graph", "part", "storage", "weights"]
