@@ -62,7 +62,7 @@ def track(
     from pam_edge.pam import load
     from pam_edge.sources import open_source
     from pam_edge.tables import caveats, clean_lines
-    from pam_edge.tracks import Outputs, lines_to
+    from pam_edge.tracks import Line, Outputs, lines_to
     from pam_edge.tracks import track as follow
 
     things = read_things(point or [], box or [], mask)
@@ -80,7 +80,7 @@ def track(
         shots = stack.enter_context(open_source(source, count=captions == "clip"))
         pam = load(opened, threads=threads)
         words = language(lang, pam.texts, [])
-        line = show_json if json == "-" else None
+        line: Line | None = show_json if json == "-" else None
         if lines is not None:
             line = lines_to(stack.enter_context(lines.open("w", encoding="utf-8")), lines)
         plan = Plan(captions, every=cut, length=shots.count, lang=words, max_tokens=max_tokens)
