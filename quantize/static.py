@@ -1,9 +1,9 @@
 """Static 8 bits: a float graph's layers with integer weights and integer activations of known range.
 
 Knows graphs as onnx-ir has them and which form an engine computes fast; not what a graph means, nor how the
-ranges were found (`calibrate.py`). Written on onnx-ir and not with onnxruntime.quantization: that holds a
-float model several times in memory, and its Q/DQ pairs around a product with a bias ONNX Runtime 1.31 does
-not fuse (it makes a Gemm of product and bias first and computes in float). A test compares both.
+ranges were found (`calibrate.py`). Written on onnx-ir and not with onnxruntime.quantization: the Q/DQ pairs
+that it puts around a product with a bias ONNX Runtime 1.31 does not fuse (it makes a Gemm of product and bias
+first and computes in float). A test holds our numbers to the library's.
 """
 
 from __future__ import annotations
