@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +105,8 @@ def _inverse_root(moments: Tensor) -> Tensor:
     mean = damped.diagonal().mean().clamp(min=1e-12)
     damped.diagonal().add_(DAMPING * mean)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    root: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return root.float()
 
 
 def _moments(
@@ -153,7 +155,7 @@ def _read(path: Path, keys: Sequence[str] | dict[str, Bits]) -> dict[str, Blocks
 
 
 def _write(path: Path, held: dict[str, Blocks]) -> None:
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    arrays: dict[str, Any] = {}
     for key, b in held.items():
         arrays |= {
             f"{key}.codes": b.codes,
