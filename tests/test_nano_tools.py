@@ -12,6 +12,7 @@ import torch
 from pam_edge import packaged
 from pam_edge.benchmarks.world import Combo, clip, question, segment_caption
 from pam_edge.benchmarks.world.questions import SUBJECTS
+from pam_edge.captions import FRAMES
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.language import Language
@@ -22,7 +23,7 @@ from tools.nano import crew, films, ship, train_memory
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.loop import Learner, run
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
-from tools.nano.video_words import BACKWARDS, FRAMES, sampled, told_backwards
+from tools.nano.video_words import BACKWARDS, batch_tokens, told_backwards
 
 CPU = torch.device("cpu")
 E, C = NANO.vision.embed_size, NANO.vision.d_model
@@ -129,10 +130,19 @@ def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert state["step"] == 6 and state["average"]["steps"] == 6
 
 
-def test_sixteen_frames_are_read_of_any_clip() -> None:
-    assert sampled(48)[:3] == [0, 1, 4] and sampled(48)[-1] == 47
-    assert sampled(16) == list(range(16))
-    assert all(len(sampled(n)) == FRAMES and max(sampled(n)) == n - 1 for n in range(1, 80))
+def test_a_clips_tokens_are_laid_out_as_the_product_lays_them() -> None:
+    torch.manual_seed(0)
+    perceiver = Perceiver(NANO)
+    maps, tokens = torch.randn(2, FRAMES, C, E, E), torch.randn(2, FRAMES, 2, C)
+    with torch.inference_mode():
+        batch = batch_tokens(perceiver, maps, tokens)
+        assert batch.shape[1] == NANO.region_tokens + 1 + (FRAMES - 1) * NANO.frame_tokens
+        first = perceiver(maps[:, 0], tokens[:, 0])  # the graph `perceiver`, then what closes a frame
+        assert torch.allclose(batch[:, : NANO.region_tokens], first, atol=1e-5)
+        at = NANO.region_tokens + 1 + 6 * NANO.frame_tokens
+        seventh = perceiver.later_frame(maps[:, 7], tokens[:, 7])  # the graph `perceiver_frame`
+        assert torch.allclose(batch[:, at : at + NANO.frame_tokens], seventh, atol=1e-5)
+        assert torch.equal(batch[:, NANO.region_tokens], seventh[:, -1])
 
 
 def test_a_segment_backwards_is_told_backwards() -> None:

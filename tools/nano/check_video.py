@@ -36,12 +36,13 @@ from pam_edge.benchmarks.world import (
     random_click,
     segment_caption,
 )
+from pam_edge.captions import frame_choice
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
 from tools.nano import crew
 from tools.nano.check import Words, greedy, open_parts, prefix
 from tools.nano.data import SIDE, squeezed
-from tools.nano.video_words import clip_tokens, sampled
+from tools.nano.video_words import clip_tokens
 
 
 class Followed(NamedTuple):
@@ -117,7 +118,7 @@ def check_stream(
         figures["segments lost"].append(0.0)
         found = list(follow(tower, looks[part.start : part.stop], size, prompt))
         prompt = boxed(found[-1].mask) if found[-1].mask.any() else None
-        cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in sampled(len(found))]))
+        cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in frame_choice(len(found))]))
         for lang in LANGUAGES:
             after = words.questions.video(lang, said[lang][-1] if said[lang] else "")
             text = greedy(words, cache, after)[0]
@@ -135,7 +136,7 @@ def check_whole(
     """Tell a clip in one caption, from the sixteen frames PAM samples."""
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
     found = list(follow(tower, looks, size, boxed(filmed.masks[0])))
-    cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in sampled(len(found))]))
+    cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in frame_choice(len(found))]))
     said = {lang: greedy(words, cache, words.questions.video(lang, ""))[0] for lang in LANGUAGES}
     add_whole(figures, filmed, said)
 

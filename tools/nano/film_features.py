@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pam_edge.captions import FRAMES, frame_choice
 from pam_edge.config import NANO
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, VisionTower
@@ -26,7 +27,6 @@ from tools.nano.features import load_tower
 from tools.nano.films import Looks, allocate, open_films, open_looks, together
 from tools.nano.prompting import box
 from tools.nano.tracks import inside
-from tools.nano.video_words import FRAMES, sampled
 
 PARTS = 4  # segments of a clip, at most
 WHOLE = PARTS  # the row of a clip as a whole
@@ -80,7 +80,7 @@ def _see(given: argparse.Namespace, worker: int) -> None:
         routes = {
             part: list(range(start, start + FRAMES)) for part, start in enumerate(range(0, count, FRAMES))
         }
-        wanted = sampled(count)
+        wanted = frame_choice(count)
         between = [(a + b) // 2 for a, b in pairwise(wanted)]
         routes[WHOLE] = sorted({*wanted, *between})
         for row, frames in routes.items():

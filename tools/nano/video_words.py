@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from pam_edge.benchmarks.world.moves import Event
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Segmented
 
-FRAMES = 16  # read of a clip
 # What a segment shows when it is run backwards. What leaves for good cannot be.
 BACKWARDS: dict[Event, Event] = {
     "move left": "move right", "move right": "move left", "move up": "move down", "move down": "move up",
@@ -24,11 +22,6 @@ BACKWARDS: dict[Event, Event] = {
     "grow": "shrink", "shrink": "grow", "stay": "stay", "covered": "covered",
     "leave and return": "leave and return",
 }  # fmt: skip
-
-
-def sampled(count: int) -> list[int]:
-    """Which of a clip's `count` frames are read: PAM's sixteen, of a shorter clip some more than once."""
-    return [0, *np.linspace(min(1, count - 1), count - 1, FRAMES - 1, dtype=int).tolist()]
 
 
 def clip_tokens(perceiver: Perceiver, frames: Sequence[Segmented]) -> Tensor:
