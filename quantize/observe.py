@@ -2,8 +2,7 @@
 
 The graph gets outputs of its own: each tensor's least and greatest value, and every so-manieth value between
 them. Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators watch
-every tensor of a graph, in one process from the first picture to the last: too much memory at full size, and
-nothing to go on from.
+the tensors of chosen operators, not chosen tensors, and leave nothing to go on from when interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ class Observer:
     def __init__(self, graph: Path, tensors: Sequence[str], *, threads: int = 0) -> None:
         model = ir.load(graph)
         self._outputs = [str(value.name) for value in model.graph.outputs]
-        self._tensors, self._strides = list(tensors), []
+        self._tensors: list[str] = list(tensors)
+        self._strides: list[int | None] = []  # None: the graph says it
         values = {value.name: value for value in model.graph.inputs}
         values |= {value.name: value for node in model.graph for value in node.outputs}
         constants: dict[int, ir.Value] = {}
@@ -52,12 +52,15 @@ class Observer:
     def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Seen]]:
         """The graph's own outputs, and what the run showed of every tensor."""
         wanted = [f"{name}.{part}" for name in self._tensors for part in ("low", "high", "some")]
-        found = self._session.run([*self._outputs, *wanted], dict(feeds))
+        told = [f"{n}.stride" for n, known in zip(self._tensors, self._strides, strict=True) if known is None]
+        found = self._session.run([*self._outputs, *wanted, *told], dict(feeds))
         own, rest = found[: len(self._outputs)], found[len(self._outputs) :]
-        seen = {
-            name: Seen(float(rest[3 * i]), float(rest[3 * i + 1]), self._strides[i], rest[3 * i + 2])
-            for i, name in enumerate(self._tensors)
-        }
+        strides = iter(rest[len(wanted) :])
+        seen = {}
+        for i, (name, known) in enumerate(zip(self._tensors, self._strides, strict=True)):
+            low, high, some = rest[3 * i : 3 * i + 3]
+            stride = int(next(strides)[0]) if known is None else known
+            seen[name] = Seen(float(low), float(high), stride, some)
         return dict(zip(self._outputs, own, strict=True)), seen
 
 
@@ -73,8 +76,11 @@ def opened(model: ir.Model, folder: Path, *, threads: int = 0) -> ort.InferenceS
     )
 
 
-def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> int:
+def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> int | None:
     """Give the graph a tensor's extremes and a thinned copy as outputs; by what it is thinned.
+
+    None where the exporter knows no shape, as of the engine's own operators: then the graph reckons that, a
+    stride in step with neither 2 nor 3, and has it as an output too.
 
     Whoever reads the tensor gets it back clipped to these extremes, which changes nothing but the order of
     work: the engine would look at all tensors at the end, and hold every one of them until then.
@@ -83,7 +89,7 @@ def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> 
     stride = max(1, math.prod(fixed) // KEPT)
     while stride > 1 and math.gcd(stride, fixed[-1] if fixed else 1) > 1:
         stride += 1  # no common factor with the channels: every one of them gets its turn
-    for number in (-1, 0, stride, 2**63 - 1):
+    for number in (-1, 0, 1, 6, 6 * KEPT, stride, 2**63 - 1):
         if number not in constants:
             tensor = ir.tensor(np.array([number]), name=f"watch.{number}")
             constants[number] = ir.Value(
@@ -95,7 +101,18 @@ def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> 
     flat = ir.node("Reshape", [value, constants[-1]])
     low = ir.node("ReduceMin", [value], attributes={"keepdims": 0})
     high = ir.node("ReduceMax", [value], attributes={"keepdims": 0})
-    some = ir.node("Slice", [flat.outputs[0], zero, end, zero, constants[stride]])
+    reckoned, step = [], constants[stride]
+    if value.shape is None:
+        size = ir.node("Size", [value])
+        sixth = ir.node("Div", [size.outputs[0], constants[6 * KEPT]])
+        whole = ir.node("Mul", [sixth.outputs[0], constants[6]])
+        odd = ir.node("Add", [whole.outputs[0], constants[1]])
+        reckoned, step = [size, sixth, whole, odd], odd.outputs[0]
+        for node, part in zip(reckoned, ("size", "sixth", "whole", "stride"), strict=True):
+            node.outputs[0].name = f"{value.name}.{part}"
+        step.type, step.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
+        graph.outputs.append(step)
+    some = ir.node("Slice", [flat.outputs[0], zero, end, zero, step])
     least = ir.node("ReduceMin", [some.outputs[0]], attributes={"keepdims": 0})
     floor = ir.node("Min", [low.outputs[0], least.outputs[0]])
     same = ir.node("Clip", [value, floor.outputs[0], high.outputs[0]])
@@ -108,12 +125,12 @@ def _watch(graph: ir.Graph, value: ir.Value, constants: dict[int, ir.Value]) -> 
         node.outputs[0].name = f"{value.name}.{part}"
     for use in readers:
         use.node.replace_input_with(use.idx, same.outputs[0])
-    producer, nodes = value.producer(), [low, high, flat, some, least, floor, same]
+    producer, nodes = value.producer(), [low, high, flat, *reckoned, some, least, floor, same]
     if producer is None:
         graph.insert_before(graph[0], nodes)
     else:
         graph.insert_after(producer, nodes)
-    return stride
+    return None if value.shape is None else stride
 
 
 def best_range(seen: Sequence[Seen], how: Static) -> Range:

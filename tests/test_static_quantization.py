@@ -17,7 +17,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.preprocess import Prompt
 from pam_edge.quantize.calibrate import Sample, Samples, calibrate, drawn_samples, feeds_of, folder_samples
-from pam_edge.quantize.observe import Observer, Seen, best_range
+from pam_edge.quantize.observe import KEPT, Observer, Seen, best_range
 from pam_edge.quantize.sensitivity import EVERYTHING, block_of, keep_float, sensitivity
 from pam_edge.quantize.static import ONNXRUNTIME, TENSORRT, Static, find_layers, parameters, quantize_static
 
@@ -186,6 +186,25 @@ def test_watching_changes_nothing(blocks: Path) -> None:
     gelu = outputs["gelu"]
     assert (seen["gelu"].low, seen["gelu"].high) == (gelu.min(), gelu.max())
     assert set(seen["gelu"].some) <= set(gelu.ravel())
+
+
+def test_a_tensor_of_unknown_shape_is_thinned_too(tmp_path: Path) -> None:
+    """Kept whole, those of Hiera-L's attention alone are half a gigabyte a picture."""
+    nodes = [onnx.helper.make_node("Neg", ["x"], ["a"]), onnx.helper.make_node("Neg", ["a"], ["y"])]
+    sizes = {"x": (1, 100, 960), "y": (1, 100, 960)}
+    values = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in sizes.items()
+    }
+    graph = onnx.helper.make_graph(nodes, "g", [values["x"]], [values["y"]])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "g.onnx")
+    x = np.random.default_rng(0).standard_normal(sizes["x"], dtype=np.float32)
+    _, seen = Observer(tmp_path / "g.onnx", ["a"], threads=1).run({"x": x})
+    assert (seen["a"].low, seen["a"].high) == (float(-x.max()), float(-x.min()))
+    assert seen["a"].stride == 43  # 7 sixes and 1
+    assert KEPT <= len(seen["a"].some) < 1.2 * KEPT
+    np.testing.assert_array_equal(seen["a"].some, -x.ravel()[::43])
 
 
 def test_one_wild_value_does_not_set_the_steps() -> None:
