@@ -23,8 +23,11 @@ def place(found: Tracked) -> tuple[int, int] | None:
     return None if found.box is None else (sum(found.box[::2]) // 2, sum(found.box[1::2]) // 2)
 
 
-def test_a_square_is_followed_lost_and_found_again(tmp_path: Path) -> None:
-    pam, log = video_pam(tmp_path)
+@pytest.mark.parametrize("slots", [("memories", "pointers"), (7, 16), (5, 2)], ids=str)
+def test_a_square_is_followed_lost_and_found_again(
+    tmp_path: Path, slots: tuple[int | str, int | str]
+) -> None:
+    pam, log = video_pam(tmp_path, slots=slots)
     tracker = Tracker(pam)
     path = [(12 + 3 * n, 20) for n in range(12)]
     hidden = {5, 6, 7}
@@ -38,6 +41,8 @@ def test_a_square_is_followed_lost_and_found_again(tmp_path: Path) -> None:
         else:
             assert place(found) == at and found.prompted == (n == 0)
     assert log.graphs.count("image_encoder") + pam.cache["image_hits"] == len(path)
+    given = {f["memory"].shape[1] for f in log.feeds if "memory" in f}
+    assert given == {slots[0]} if isinstance(slots[0], int) else len(given) > 1
 
 
 def test_things_share_one_look_at_each_frame(tmp_path: Path) -> None:
