@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from pam_edge.export.graphs import ImageEncoderGraph, graph_specs
 from pam_edge.export.onnx import module2onnx
 from pam_edge.prompts import PAM_PROMPTS
 
-_GRAPH = "image_encoder"
+_GRAPH: Final = "image_encoder"
 
 
 def make(variant: str, folder: Path) -> None:
