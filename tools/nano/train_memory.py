@@ -50,7 +50,7 @@ SHAPES = ((0.0, (16, 2)), (0.2, (6, 4)), (0.5, (5, 8)), (0.8, (3, 13)))
 TOLD_UNTIL = 0.6  # until then memory is told, less and less often, what the mask should have been
 HELP_UNTIL = 0.6  # the helper head fades out by this progress
 CORRECTED = 0.2  # share of steps in which one later frame is clicked on
-SCORE = 0.5  # weight of the object score beside the mask
+SCORE = 1.0  # weight of the object score beside the mask
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: a quarter faster where the CPU has it
 SAVE_EVERY = 100  # steps
 # What memory is made of; all else serves still pictures too and is frozen.
