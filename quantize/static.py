@@ -83,6 +83,8 @@ def quantize_static(
     model = in_8_bits(ir.load(graph), layers, ranges, how=how)
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     files = (out,) if size <= ONE_FILE else (out, out.with_suffix(".bin"))
+    if len(files) == 1:  # what was not quantized would still lie in the float file's weights
+        ir.external_data.load_to_model(model)
     try:
         ir.save(model, out, external_data=files[1].name if len(files) > 1 else None)
     except OSError as e:

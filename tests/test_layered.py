@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
+from golden.edit import opened
+from golden.seeded import write_golden_folder
 
-from pam_edge.export import layered
-from pam_edge.export.checkpoint import load_language, open_checkpoint
+from pam_edge.export import layered, onnx_weights
+from pam_edge.export.checkpoint import Checkpoint, load_language, open_checkpoint
 from pam_edge.export.layered import embedded, last_logits
+from pam_edge.export.onnx_decoder import language2onnx
+from pam_edge.quantize.schemes import scheme_named
 
-if TYPE_CHECKING:
-    from pam_edge.export.checkpoint import Checkpoint
 
-
-@pytest.fixture(params=["random", "files"])
-def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+@pytest.fixture(params=["random", "shards in float16", "shards in bfloat16"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Checkpoint:
     if request.param == "random":
         return open_checkpoint("random:nano")
-    found: Checkpoint = request.getfixturevalue("golden_checkpoint")
-    return found
+    dtype = torch.bfloat16 if "bfloat16" in request.param else torch.float16
+    return opened(write_golden_folder(tmp_path, dtype=dtype))
 
 
 def test_logits_are_those_of_the_whole_model_s_steps(
@@ -63,3 +64,18 @@ def test_one_layer_s_weights_are_in_memory_at_a_time(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checkpoint, "tensor", counted)
     last_logits(checkpoint, embedded(checkpoint, [1, 2, 3]), 1)
     assert {"0", "1", "2", "3"} < layers
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int4"])
+def test_shards_in_bfloat16_stream_into_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Rows read from the shards as they are wanted give the bytes of whole tensors."""
+    checkpoint = opened(write_golden_folder(tmp_path, dtype=torch.bfloat16))
+    monkeypatch.setattr(onnx_weights, "AT_ONCE", 1000)
+    whole, rows = tmp_path / "whole", tmp_path / "rows"
+    for folder, read in ((whole, lambda key: checkpoint.tensor(key).numpy()), (rows, checkpoint.lazy)):
+        folder.mkdir()
+        language2onnx(checkpoint.variant.language, read, folder, scheme=scheme_named(scheme))
+    for path in whole.iterdir():
+        assert path.read_bytes() == (rows / path.name).read_bytes(), path.name

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
@@ -186,6 +187,17 @@ def test_watching_changes_nothing(blocks: Path) -> None:
     gelu = outputs["gelu"]
     assert (seen["gelu"].low, seen["gelu"].high) == (gelu.min(), gelu.max())
     assert set(seen["gelu"].some) <= set(gelu.ravel())
+
+
+def test_a_small_file_needs_no_weights_of_the_float_one(blocks: Path, tmp_path: Path) -> None:
+    (apart := tmp_path / "apart").mkdir()
+    ir.save(ir.load(blocks), apart / "wide.onnx", external_data="wide.bin", size_threshold_bytes=0)
+    layers, ranges = find_layers(blocks, every), ranges_of(blocks)
+    wanted = quantize_static(blocks, tmp_path / "inside.onnx", layers, ranges)
+    found = quantize_static(apart / "wide.onnx", apart / "small.onnx", layers, ranges)
+    (apart / "wide.bin").unlink()
+    assert len(found) == 1
+    np.testing.assert_array_equal(run(found[0]), run(wanted[0]))
 
 
 def test_a_tensor_of_unknown_shape_is_thinned_too(tmp_path: Path) -> None:
