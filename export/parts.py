@@ -5,7 +5,6 @@ Knows modules, the exporter and the recordings; not the order of graphs, nor wha
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +79,6 @@ class Part:
         else:
             specs = graph_specs(self.checkpoint.variant, self.name)
             files = module2onnx(self._module(), *specs, place / f"{before}{self.name}.onnx", scheme=scheme)
-            gc.collect()  # what the exporter made refers to itself, and to the weights
         return tuple(file.name for file in files)
 
     def _module(self) -> nn.Module:
