@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pam_edge.benchmarks.annotations import annotated_source
 from pam_edge.benchmarks.cases import Source
 from pam_edge.benchmarks.gallery import Gallery
 from pam_edge.benchmarks.page import page
 from pam_edge.benchmarks.quality_report import Report, to_json
-from pam_edge.benchmarks.world_cases import world_source
+from pam_edge.benchmarks.world_cases import Click, world_source
 from pam_edge.bundle import Bundle
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.prompts import Lang
@@ -31,6 +32,7 @@ class DataChoice:
     per_scene: int | None = None
     data: Path | None = None
     image_root: Path | None = None
+    click: str | None = None
 
 
 def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -> Source:
@@ -49,12 +51,22 @@ def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -
         if choice.image_root is not None:
             raise UsageError("--image-root belongs to --data; the world renders its own pictures")
         n = SCENES if choice.n is None else choice.n
-        return world_source(choice.world, n, langs=langs, per_scene=choice.per_scene)
+        click = _read_click(choice.click or "random")
+        return world_source(choice.world, n, langs=langs, per_scene=choice.per_scene, click=click)
     assert choice.data is not None  # one of the two is given
-    if choice.n is not None or choice.per_scene is not None:
-        raise UsageError("--n and --per-scene belong to --world; --data is evaluated whole")
+    if choice.n is not None or choice.per_scene is not None or choice.click is not None:
+        raise UsageError(
+            "--n, --per-scene and --click belong to --world; --data is evaluated whole, with its own clicks"
+        )
     root = choice.data.parent if choice.image_root is None else choice.image_root
     return annotated_source(choice.data, root, langs=langs, tasks=tasks)
+
+
+def _read_click(text: str) -> Click:
+    for known in get_args(Click):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"--click {text!r}: give random or centre")
 
 
 def read_langs(text: str) -> tuple[Lang, ...]:

@@ -1,18 +1,19 @@
-"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one random click a thing.
+"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one click a thing.
 
-Knows no model; what is true of a scene the world says itself. Clicks are those of the files the world writes
-(`world/write.py`), so both ways to the same scenes give the same figures.
+Knows no model; what is true of a scene the world says itself. Random clicks are those of the files the world
+writes (`world/write.py`), so both ways to the same scenes give the same figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
 from pam_edge.benchmarks.cases import Ask, Case, Picture, Source
 from pam_edge.benchmarks.world.answers import TASKS, answer, named_colour
-from pam_edge.benchmarks.world.clicks import random_click
+from pam_edge.benchmarks.world.clicks import centre_click, random_click
 from pam_edge.benchmarks.world.combos import Split
 from pam_edge.benchmarks.world.scene import Scene, nth_seed, scene
 from pam_edge.errors import UsageError
@@ -20,11 +21,15 @@ from pam_edge.prompts import Lang
 
 MOST = 1_000_000  # scenes of a seed that are no other seed's
 SPLIT: Split = "heldout"
+# Anywhere inside a thing, as people do; or its deepest pixel, as SAM is evaluated (arXiv 2304.02643, 7.1).
+Click = Literal["random", "centre"]
 
 
-def world_source(seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | None = None) -> Source:
+def world_source(
+    seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | None = None, click: Click = "random"
+) -> Source:
     """The first `n` scenes of a seed. `per_scene` bounds the things asked about in each (drawn at random);
-    None asks about all.
+    None asks about all. `click` says where each thing is clicked on.
 
     Raises UsageError where a number makes no sense.
     """
@@ -37,7 +42,7 @@ def world_source(seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | N
 
     def pictures() -> Iterator[Picture]:
         for i in range(n):
-            yield _picture(scene(nth_seed(seed, i), SPLIT), langs=langs, per_scene=per_scene)
+            yield _picture(scene(nth_seed(seed, i), SPLIT), langs=langs, per_scene=per_scene, click=click)
 
     about = {
         "kind": "world",
@@ -45,14 +50,16 @@ def world_source(seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | N
         "scenes": n,
         "split": SPLIT,
         "per_scene": per_scene,
-        "click": "random inside the mask",
+        "click": "random inside the mask" if click == "random" else "deepest pixel of the mask",
     }
     return Source(about=about, count=n, pictures=pictures, colour_of=named_colour)
 
 
-def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None) -> Picture:
+def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None, click: Click) -> Picture:
     rng = np.random.default_rng(drawn.seed)
     clicks = [random_click(thing.mask, rng) for thing in drawn.objects]
+    if click == "centre":
+        clicks = [centre_click(thing.mask) for thing in drawn.objects]
     chosen = sorted(rng.permutation(len(drawn.objects))[:per_scene].tolist())
     return Picture(
         f"scene {drawn.seed}",

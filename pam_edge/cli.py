@@ -173,6 +173,10 @@ def evaluate(
     per_scene: Annotated[
         int | None, _Option(metavar="K", help="At most so many things a scene; default: all.")
     ] = None,
+    click: Annotated[
+        str | None,
+        _Option(metavar="random|centre", help="Where a scene's things are clicked on; default: random."),
+    ] = None,
     data: Annotated[
         Path | None, _Option(metavar="FILE", help="Evaluate on JSON lines in PAM's annotation format.")
     ] = None,
@@ -212,7 +216,7 @@ def evaluate(
             opened, data, image_root or data.parent, langs, max_tokens=max_tokens, out=out, threads=threads
         )
         return
-    choice = evaluation.DataChoice(world, n, per_scene, data, image_root)
+    choice = evaluation.DataChoice(world, n, per_scene, data, image_root, click)
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:
         evaluation.prepare_folder(out)

@@ -18,6 +18,7 @@ from pam_edge.benchmarks.gallery import Gallery
 from pam_edge.benchmarks.page import page
 from pam_edge.benchmarks.quality import evaluate
 from pam_edge.benchmarks.quality_report import Report, to_json, to_text
+from pam_edge.benchmarks.world.clicks import depth
 from pam_edge.benchmarks.world_cases import world_source
 from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.preprocess import Prompt
@@ -146,6 +147,19 @@ def test_one_language_and_few_things(tmp_path: Path) -> None:
     assert set(report.languages) == {"zh"}
     whole = {case.name: case.clicks for case in cases_of(world_source(11, 3, langs=["zh"]))}
     assert all(whole[case.name] == case.clicks for case in cases_of(few))  # as without bound
+
+
+def test_centre_clicks_are_the_deepest_pixels(source: Source) -> None:
+    centred = world_source(11, 4, langs=BOTH, click="centre")
+    assert centred.about["click"] != source.about["click"]
+    elsewhere = 0
+    for case, other in zip(cases_of(centred), cases_of(source), strict=True):
+        ((x, y, _),) = case.clicks
+        assert case.mask is not None
+        inside = depth(case.mask)
+        assert inside[int(y), int(x)] == inside.max()
+        elsewhere += case.clicks != other.clicks
+    assert elsewhere  # random ones are not
 
 
 @pytest.mark.parametrize(("seed", "n", "few"), [(-1, 1, None), (0, 0, None), (0, 1, 0), (0, 2_000_000, None)])

@@ -240,6 +240,8 @@ def test_the_verb_writes_figures_and_page(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["--world", "1", "--n", "0"], "0 scenes"),
         (["--world", "-1"], "world seed -1"),
         (["--world", "1", "--image-root", "."], "--image-root belongs to --data"),
+        (["--world", "1", "--click", "edge"], "give random or centre"),
+        (["--data", "x.jsonl", "--click", "centre"], "--click belong to --world"),
         (["--data", "absent.jsonl"], "no file absent.jsonl"),
         (["--data", "x", "--n", "3"], "belong to --world"),
         (["--world", "1", "--lang", "fr"], "give en, zh or en,zh"),
