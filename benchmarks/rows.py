@@ -15,7 +15,7 @@ import numpy as np
 
 from pam_edge.errors import IntegrityError, cannot_write
 
-Unit = Literal["ns", "bytes", "bytes/s"]
+Unit = Literal["ns", "bytes"]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

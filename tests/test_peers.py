@@ -20,7 +20,7 @@ from test_rows import HERE, ROW
 from pam_edge import packaged
 from pam_edge.benchmarks.machine import Ticks
 from pam_edge.benchmarks.peers import __main__ as command
-from pam_edge.benchmarks.peers import genai_model, scene
+from pam_edge.benchmarks.peers import genai_model, scene, whole
 from pam_edge.benchmarks.peers.answers import _same
 from pam_edge.benchmarks.peers.bundles import decoder_bytes
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
@@ -60,8 +60,11 @@ def test_a_worker_answers_fails_and_answers_again(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_ends_or_hangs_says_so(tmp_path: Path) -> None:
-    with echo(tmp_path) as worker, pytest.raises(EnvironmentProblem, match="ended with 3"):
-        worker.ask("end")
+    with echo(tmp_path) as worker:
+        with pytest.raises(EnvironmentProblem, match="ended with 3"):
+            worker.ask("end")
+        with pytest.raises(EnvironmentProblem, match="Broken pipe"):
+            worker.ask("double", {"n": 1})
     with echo(tmp_path) as worker, pytest.raises(EnvironmentProblem, match="no answer within"):
         worker.ask("sleep", seconds=0.2)
     with pytest.raises(EnvironmentProblem, match="cannot be started"):
@@ -117,6 +120,17 @@ def test_a_row_without_samples_gives_a_reason(tmp_path: Path) -> None:
     row = figure(job(tmp_path), about, who, measure="encode")
     assert row.error == "no sample" and row.stats is None
     assert figure(job(tmp_path), about, who, measure="encode", samples=[3, 5], error="").stats is not None
+
+
+def test_an_answer_of_one_token_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"prefill": 10**9, "decode": 0}
+    pages = {"VmHWM": 3, "RssAnon": 2, "RssFile": 1}
+    found = {"times": times, "prefill_tokens": 8, "decode_tokens": 0, "peak": pages}
+    monkeypatch.setattr(whole, "_probe", lambda *given: found)
+    rows = {
+        row.measure: row for row in whole.measure(job(tmp_path), Bundle.open(packaged.BUNDLE, check=False))
+    }
+    assert rows["prefill"].figures == {"tokens_per_s": 8} and rows["decode"].figures == {}
 
 
 def test_the_table_shows_ratios_goals_failures_and_conditions() -> None:

@@ -52,9 +52,9 @@ def measure(job: Job, bundle: Bundle) -> list[Row]:
         samples = [one["times"][name] for one in found]
         work, figures = 1.0, {}
         if name in ("decode", "prefill"):
-            work = float(found[0][f"{name}_tokens"])
-            figures = {"tokens_per_s": work / float(np.median(samples)) * 1e9}
-        if name == "decode":
+            work = float(found[0][f"{name}_tokens"])  # none is decoded of an answer of one token
+            figures = {"tokens_per_s": work / float(np.median(samples)) * 1e9} if work else {}
+        if name == "decode" and work:
             figures["gb_per_s"] = figures["tokens_per_s"] * decoder_bytes(bundle) / 1e9
         row = figure(job, about, who, measure=name, samples=samples, work=work, load=load, figures=figures)
         rows.append(row)
