@@ -108,18 +108,21 @@ def build(
         return load_recording(folder / recording(name))
 
     with Workspace(folder, options=settled.options, force=force) as work:
+        compared = work.finished(REST) is not None  # then nobody reads the recordings any more
         for name in GRAPHS:
-            if work.finished(name) is not None:
+            part, kept = Part(name, checkpoint), recording(name)
+            known = compared or work.finished(kept) is not None
+            if known and work.finished(name) is not None:
                 report(name, None)
                 continue
             report(name, 0.0)
-            part, kept = Part(name, checkpoint), recording(name)
-            if work.finished(kept) is None:
+            if not known:
                 with work.step() as place:
                     found = part.record(recorded, limit=tolerance.tie, tell=partial(_from, report, name, 0.0))
                     save_recording(place / kept, found)
                 work.keep(kept, [], scratch=[kept])
-            work.keep(name, _write(settled, part, work, partial(_from, report, name, 0.3)))
+            if work.finished(name) is None:
+                work.keep(name, _write(settled, part, work, partial(_from, report, name, 0.3)))
             report(name, 1.0)
         if work.finished(REST) is None:
             whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
@@ -144,14 +147,11 @@ def _checks(settled: Plan, folder: Path) -> tuple[Check, ...]:
 def _write(settled: Plan, part: Part, work: Workspace, tell: Callable[[float], None]) -> tuple[str, ...]:
     """Write a graph's files into the partial folder, by way of a float file where it is calibrated."""
     match part.name:
-        case "image_encoder" | "mask_decoder" | "perceiver" if settled.samples is not None:
-            return _write_static(settled, part.name, settled.samples, work, tell)
-        case "decoder":
-            scheme = settled.scheme
+        case ("image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame") as name if settled.samples:
+            return _write_static(settled, name, settled.samples, work, tell)
         case _:
-            scheme = FP32 if settled.scheme.calibrated else settled.scheme
-    with work.step() as place:
-        return part.write(place, scheme=scheme, tell=tell)
+            with work.step() as place:
+                return part.write(place, scheme=settled.scheme, tell=tell)
 
 
 def _write_static(

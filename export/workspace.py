@@ -73,6 +73,8 @@ class Workspace:
                 self._clear_partial()
             if earlier is not None and resumed:
                 self._steps = {name: step for name, step in earlier.steps.items() if self._intact(step)}
+            elif earlier is not None:
+                self._remove_steps(earlier)
         self._write_state()
 
     def __enter__(self) -> Workspace:
@@ -148,6 +150,14 @@ class Workspace:
             old = []
         for name in (MANIFEST, *old):
             (self.folder / name).unlink(missing_ok=True)
+
+    def _remove_steps(self, earlier: State) -> None:
+        """What an export with other options made: the next one may name none of it."""
+        for step in earlier.steps.values():
+            for ref in (*step.files, *step.scratch):
+                (self.folder / ref.path).unlink(missing_ok=True)
+        for left in self.folder.glob(f"{SHELF}-*"):
+            shutil.rmtree(left)
 
     def _intact(self, step: Step) -> bool:
         for ref in (*step.files, *step.scratch):

@@ -132,6 +132,24 @@ def stop(*args: object, **named: object) -> None:
 
 
 @pytest.mark.slow
+def test_a_recording_that_was_lost_is_made_again(exported: Exported, tmp_path: Path) -> None:
+    """Its graph is done; what comes after still has to be recorded with what it gave."""
+    out = tmp_path / "out"
+    shutil.copytree(exported.half, out)
+    path = out / recording("image_encoder")
+    path.write_bytes(b"")
+
+    def until_next(name: str, part: float | None) -> None:
+        if name == "mask_decoder":
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        build(plan("random:nano", target="cpu"), out, report=until_next)
+    assert path.read_bytes() == (exported.half / path.name).read_bytes()
+    assert "image_encoder" in json.loads((out / STATE).read_text())["steps"]
+
+
+@pytest.mark.slow
 def test_a_calibration_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The image graphs in 8 bits, stopped before, in and after the calibration: files as if never stopped."""
     settled = plan(

@@ -91,8 +91,10 @@ def test_other_options_need_force_and_start_over(tmp_path: Path) -> None:
         open_(tmp_path / "out", weights="random:pam-3b")
     with open_(tmp_path / "out") as work:
         assert work.finished("one") is not None
+        work.shelf.mkdir()
     with open_(tmp_path / "out", force=True, weights="random:pam-3b") as work:
         assert work.finished("one") is None
+        assert {p.name for p in (tmp_path / "out").iterdir()} == {STATE, LOCK}, "nothing of the other is left"
 
 
 def test_a_bundle_is_replaced_only_by_force_and_then_does_not_open_meanwhile(tmp_path: Path) -> None:
