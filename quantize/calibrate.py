@@ -1,15 +1,18 @@
 """Calibration: pictures go through the float graphs one at a time; what is kept are ranges of activations.
 
-image_encoder -> mask_decoder (clicks and boxes) -> perceiver, each on what the one before it made of the same
-pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted calibration
-goes on where it stopped. Knows graphs by their names and prompts; neither a world nor a bundle.
+image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on what the one before it made of the
+same pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted
+calibration goes on where it stopped. Knows graphs by their names and prompts; neither a world nor a bundle.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile
@@ -17,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from pam_edge.bundle import sha256_of
 from pam_edge.errors import IntegrityError, UsageError, cannot_write
 from pam_edge.golden import npz_bytes
 from pam_edge.preprocess import ImageSource, Prompt, encode_prompt, load_image, pixels
@@ -24,8 +28,8 @@ from pam_edge.quantize.observe import Array, Observer, Seen, best_range
 from pam_edge.quantize.static import ONNXRUNTIME, Range, Static
 
 Arrays = dict[str, Array]
-Calibrated = Literal["image_encoder", "mask_decoder", "perceiver"]
-CALIBRATED: tuple[Calibrated, ...] = ("image_encoder", "mask_decoder", "perceiver")
+Calibrated = Literal["image_encoder", "mask_decoder", "perceiver", "perceiver_frame"]
+CALIBRATED: tuple[Calibrated, ...] = ("image_encoder", "mask_decoder", "perceiver", "perceiver_frame")
 PICTURES = 32  # enough: ranges are of tensors, and every picture shows each of them thousands of values
 _PICTURE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -40,7 +44,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """What to calibrate on: `count` samples, each made when asked for; `about` says so in the bundle."""
+    """What to calibrate on: `count` samples, each made when asked for.
+
+    `about` says what they are, and differs where they do: an interrupted calibration goes on by it.
+    """
 
     about: str
     count: int
@@ -50,7 +57,7 @@ class Samples:
 def folder_samples(folder: Path, *, count: int = PICTURES, seed: int = 0) -> Samples:
     """Pictures of a folder (not of folders in it), drawn if there are more, with drawn clicks and boxes.
 
-    Raises UsageError where it holds none.
+    Raises UsageError where it holds none, or one cannot be read.
     """
     try:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURE_FILES)
@@ -60,14 +67,17 @@ def folder_samples(folder: Path, *, count: int = PICTURES, seed: int = 0) -> Sam
         raise UsageError(f"{folder} holds no pictures: give a folder of {', '.join(_PICTURE_FILES)} files")
     order = np.random.default_rng(seed).permutation(len(paths))[:count]
     chosen = [paths[i] for i in sorted(order.tolist())]
+    try:
+        whole = sha256("".join(sha256_of(path) for path in chosen).encode()).hexdigest()
+    except OSError as e:
+        raise UsageError(f"cannot read {e.filename or folder} ({e.strerror}): give pictures") from e
 
     def at(n: int) -> Sample:
         picture = load_image(chosen[n])
         return Sample(picture, _prompts(picture.size, np.random.default_rng([seed, n])))
 
-    return Samples(
-        f"{len(chosen)} of {len(paths)} pictures of a folder, drawn clicks and boxes", len(chosen), at
-    )
+    about = f"{len(chosen)} of {len(paths)} pictures of a folder (sha256 {whole[:8]}), drawn clicks and boxes"
+    return Samples(about, len(chosen), at)
 
 
 def drawn_samples(size: int, *, count: int = 4, seed: int = 0) -> Samples:
@@ -111,8 +121,9 @@ def calibrate(
 
     `work` is a folder for this bundle's calibration and no other's: the graphs' runs lie there (16 MB a
     picture at PAM's size), to be gone on from and to feed the next graph; the caller removes it at the end.
-    mask_decoder needs image_encoder calibrated there before, perceiver mask_decoder. `tell` hears how much
-    is done, 0 to 1. Raises UsageError for what `samples` raises, WontFitError on a full disk.
+    mask_decoder needs image_encoder calibrated there before, the perceivers mask_decoder. `tell` hears how
+    much is done, 0 to 1. Raises what `samples` raises, IntegrityError where what lies in `work` is damaged or
+    not all there, WontFitError on a full disk.
     """
     work.mkdir(parents=True, exist_ok=True)
     runs = _runs(name, samples, work, image_size)
@@ -151,6 +162,7 @@ _KEPT = {  # what of a graph's outputs the next graph reads
     "image_encoder": ("image_embed", "high_res_0", "high_res_1"),
     "mask_decoder": ("region_embed", "mask_tokens"),
 }
+_AGAIN = "choose another -o to start over"
 _ENCODED = ("point_coords", "point_labels", "mask_prompt", "has_mask")
 
 
@@ -172,8 +184,8 @@ def _runs(name: Calibrated, samples: Samples, work: Path, image_size: int) -> li
     before: Calibrated = "image_encoder" if name == "mask_decoder" else "mask_decoder"
     kept = sorted(work.glob(f"{before}-*.kept.npz"))
     if not kept:
-        raise ValueError(f"calibrate {before} in {work} before {name}")
-    if name == "perceiver":
+        raise IntegrityError(f"{work} holds no calibration of {before}, which {name} needs; {_AGAIN}")
+    if name in ("perceiver", "perceiver_frame"):
         return [
             _run(name, work, path.name.split(".")[0].partition("-")[2], partial(_reread, path))
             for path in kept
@@ -214,12 +226,14 @@ def _reread(path: Path) -> tuple[Arrays, Arrays]:
         return {key: held[key] for key in held.files}, {}
 
 
-def _read(path: Path) -> NpzFile:
+@contextmanager
+def _read(path: Path) -> Iterator[NpzFile]:
+    """Arrays are read, and damage in them is found, inside the `with`."""
     try:
-        held: NpzFile = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, BadZipFile) as e:
-        raise IntegrityError(f"{path} cannot be read ({e}); remove {path.parent} and calibrate again") from e
-    return held
+        with np.load(path, allow_pickle=False) as held:
+            yield held
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as e:
+        raise IntegrityError(f"{path} cannot be read ({e}); {_AGAIN}") from e
 
 
 def _write(path: Path, arrays: Arrays) -> None:

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from PIL import Image
 
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.preprocess import Prompt
@@ -274,17 +275,24 @@ def test_calibration_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert clicked["point_labels"].tolist() == [[1]]
     assert boxed["point_labels"].tolist() == [[2, 3]]
     assert clicked["image_embed"].shape == (1, 3, 16, 16)
-    with pytest.raises(ValueError, match="calibrate mask_decoder"):
+    with pytest.raises(IntegrityError, match=r"calibration of mask_decoder.*another -o"):
         calibrate("perceiver", graph, [], samples(until=0), tmp_path / "cut", image_size=16)
 
 
-def test_damaged_calibration_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
+@pytest.mark.parametrize("kind", ["seen", "kept"])
+def test_damaged_calibration_is_said(tmp_path: Path, kind: str, damage: str) -> None:
     graph, work = small_encoder(tmp_path / "encoder.onnx"), tmp_path / "work"
-    calibrate("image_encoder", graph, ["image"], drawn_samples(16, count=1), work, image_size=16)
-    (seen,) = work.glob("*.seen.npz")
-    seen.write_bytes(seen.read_bytes()[:100])
-    with pytest.raises(IntegrityError, match="calibrate again"):
-        calibrate("image_encoder", graph, ["image"], drawn_samples(16, count=1), work, image_size=16)
+    samples = drawn_samples(16, count=1)
+    calibrate("image_encoder", graph, ["image"], samples, work, image_size=16)
+    (path,) = work.glob(f"*.{kind}.npz")
+    raw = bytearray(path.read_bytes())
+    raw[raw.find(b"NUMPY") + 129] ^= 1  # a value of the first array
+    path.write_bytes({"empty": b"", "cut": raw[:100], "changed": raw}[damage])
+    with pytest.raises(IntegrityError, match=f"{kind}.npz cannot be read.*another -o"):
+        if kind == "seen":
+            calibrate("image_encoder", graph, ["image"], samples, work, image_size=16)
+        list(feeds_of("mask_decoder", samples, work, image_size=16, most=2))
 
 
 def test_a_folder_of_pictures(tmp_path: Path, photo: Path) -> None:
@@ -301,6 +309,10 @@ def test_a_folder_of_pictures(tmp_path: Path, photo: Path) -> None:
     again = folder_samples(tmp_path, count=2)
     assert samples.at(1).prompts[0].points == again.at(1).prompts[0].points
     assert isinstance(samples.at(0).prompts[1], Prompt)
+    assert again.about == samples.about
+    for name in "abc":
+        Image.new("RGB", (20, 20), "red").save(tmp_path / f"{name}.png")
+    assert folder_samples(tmp_path, count=2).about != samples.about, "as many pictures, but others"
 
 
 def test_the_layer_that_suffers_is_named(blocks: Path) -> None:
