@@ -10,14 +10,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import onnx_ir as ir
 
-from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
+from pam_edge.bundle import Bundle, Check, FileRef, Manifest
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.export.decoder_weights import DecoderWeights
 from pam_edge.export.finish import Report, finish
@@ -26,7 +25,7 @@ from pam_edge.export.weight_check import weight_check
 from pam_edge.export.workspace import Workspace
 from pam_edge.golden import Losses
 from pam_edge.quantize.calibrate import Calibrated, Samples, calibrate
-from pam_edge.quantize.fp16 import store_in_32_bits
+from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
 from pam_edge.quantize.reference import reference_golden
 from pam_edge.quantize.schemes import Scheme, scheme_named
 from pam_edge.quantize.static import find_layers, quantize_static
@@ -89,19 +88,15 @@ def quantize_bundle(
     if folder.resolve() == source.folder.resolve():
         raise UsageError(f"{folder} is the float bundle itself; choose another -o")
     with Workspace(folder, options=settled.options, force=force) as work:
-        digest = sha256(msgspec.json.encode(settled.options, order="sorted")).hexdigest()
-        calibration = folder / f"calibration-{digest[:8]}"  # of this plan and no other
         for name in settled.steps:
             if work.finished(name) is not None:
                 report(name, None)
                 continue
             report(name, 0.0)
             with work.step() as place:
-                files = _make(settled, name, place, calibration=calibration, report=report)
+                files = _make(settled, name, place, calibration=work.shelf, report=report)
             work.keep(name, files)
             report(name, 1.0)
-        for left in folder.glob("calibration-*"):
-            shutil.rmtree(left)
         manifest = _manifest(settled, {name: work.files(name) for name in settled.steps})
         return finish(work, manifest, report, also=lambda: (_weights(settled, folder),))
 
@@ -124,7 +119,7 @@ def _make(
                 scheme=settled.scheme,
                 progress=lambda done, total: tell(0.99 * done / total),
             )
-        case "image_encoder" | "mask_decoder" | "perceiver" if settled.samples is not None:
+        case "image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame" if settled.samples:
             made = static_graph(
                 float_graph(source, name, calibration),
                 name,
@@ -136,7 +131,7 @@ def _make(
                 tell=tell,
             )
         case _:
-            return _copied(source, source.graph(name), place)
+            made = _stored(source, name, place, settled.scheme)
     return tuple(path.name for path in made)
 
 
@@ -160,7 +155,8 @@ def static_graph(
     ranges = calibrate(
         name, graph, sources, samples, work, image_size=image_size, tell=lambda part: tell(0.9 * part)
     )
-    return quantize_static(graph, place / f"{name}.onnx", layers, ranges)
+    storage = partial(scheme.storage, name)
+    return quantize_static(graph, place / f"{name}.onnx", layers, ranges, storage=storage)
 
 
 def float_graph(source: Bundle, name: str, calibration: Path) -> Path:
@@ -186,10 +182,16 @@ def _weights(settled: QuantizePlan, folder: Path) -> Check:
     return weight_check(folder, DecoderWeights(source), language, scheme=settled.scheme, limit=limit)
 
 
-def _copied(source: Bundle, graph: Graph, place: Path) -> tuple[str, ...]:
-    for ref in graph.files:
-        shutil.copyfile(source.path(ref), place / ref.path)
-    return tuple(ref.path for ref in graph.files)
+def _stored(source: Bundle, name: str, place: Path, scheme: Scheme) -> tuple[Path, ...]:
+    """A float graph as it is, but for weights that the scheme stores in 16 bits."""
+    files = tuple(place / ref.path for ref in source.graph(name).files)
+    model = ir.load(source.path(source.graph(name).files[0]))
+    store_in_16_bits(model, partial(scheme.storage, name))
+    try:
+        ir.save(model, files[0], external_data=files[1].name if len(files) > 1 else None)
+    except OSError as e:
+        raise cannot_write(files[0], e) from e
+    return files
 
 
 def _manifest(settled: QuantizePlan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
