@@ -62,6 +62,17 @@ def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -
     return annotated_source(choice.data, root, langs=langs, tasks=tasks)
 
 
+def choose_streams(choice: DataChoice) -> tuple[Path, Path]:
+    """The file of video records to evaluate on, and where their frames' paths start. Raises UsageError for
+    options that do not go with it.
+    """
+    if choice.data is None:
+        raise UsageError("--streams evaluates the video records of --data FILE.jsonl: give one")
+    if (choice.world, choice.n, choice.per_scene, choice.click) != (None, None, None, None):
+        raise UsageError("--world, --n, --per-scene and --click belong to pictures, not to --streams")
+    return choice.data, choice.data.parent if choice.image_root is None else choice.image_root
+
+
 def _read_click(text: str) -> Click:
     for known in get_args(Click):
         if text == known:

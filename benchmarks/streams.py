@@ -76,9 +76,12 @@ def read_streams(path: Path, image_root: Path, langs: Sequence[Lang]) -> tuple[V
     for number, record in numbered_records(path):
         if not isinstance(record, VideoRecord) or language_of(record) not in langs:
             continue
-        for picture in pictures_of(record, image_root):
-            if not picture.is_file():
-                raise IntegrityError(f"{path}, line {number}: no picture {picture}")
+        try:
+            for picture in pictures_of(record, image_root):
+                if not picture.is_file():
+                    raise IntegrityError(f"no picture {picture}")
+        except IntegrityError as e:
+            raise IntegrityError(f"{path}, line {number}: {e}") from e
         if not record.annotations[0].box:
             raise IntegrityError(
                 f"{path}, line {number}: its first event has no box: what is to be followed?"

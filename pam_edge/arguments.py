@@ -6,8 +6,9 @@ Says what is wrong in the words the user wrote. Knows no model and prints nothin
 from __future__ import annotations
 
 import io
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -106,6 +107,19 @@ def check_place(path: Path, option: str, *, endings: Sequence[str] = ()) -> None
             pass
     except OSError as e:
         raise cannot_write(path, e) from e
+
+
+def check_apart(source: str, places: Mapping[str, Path | None]) -> None:
+    """Find out before anything is written that no result would replace the source, or another result. Raises
+    UsageError.
+    """
+    taken = {os.path.realpath(source): "the source"}
+    for option, path in places.items():
+        if path is None:
+            continue
+        if other := taken.get(os.path.realpath(path)):
+            raise UsageError(f"{option} {path} is {other}: name another file")
+        taken[os.path.realpath(path)] = f"the file of {option}"
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pam_edge import cli_export, cli_track
-from pam_edge.errors import EnvironmentProblem, UsageError
+from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
 
@@ -209,14 +209,12 @@ def evaluate(
 
     langs = evaluation.read_langs(lang)
     opened = Bundle.open(bundle, check=not no_check)
+    choice = evaluation.DataChoice(world, n, per_scene, data, image_root, click)
     if streams:
-        if data is None:
-            raise UsageError("--streams evaluates the video records of --data FILE.jsonl: give one")
         cli_track.evaluate_streams(
-            opened, data, image_root or data.parent, langs, max_tokens=max_tokens, out=out, threads=threads
+            opened, choice, langs, max_tokens=max_tokens, out=out, threads=threads, as_json=as_json
         )
         return
-    choice = evaluation.DataChoice(world, n, per_scene, data, image_root, click)
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:
         evaluation.prepare_folder(out)

@@ -11,6 +11,7 @@ import typer
 from pam_edge.options import BundleFolder, NoCheck, Threads
 
 if TYPE_CHECKING:
+    from pam_edge.benchmarks.evaluation import DataChoice
     from pam_edge.bundle import Bundle
     from pam_edge.prompts import Lang
 
@@ -53,7 +54,7 @@ def track(
     """Point at things in a video: their masks frame by frame, and captions of what happens to them."""
     from contextlib import ExitStack
 
-    from pam_edge.arguments import check_place, language, read_plan, read_things
+    from pam_edge.arguments import check_apart, check_place, language, read_plan, read_things
     from pam_edge.borders import check_video
     from pam_edge.bundle import Bundle
     from pam_edge.console import note, show, show_json
@@ -62,7 +63,7 @@ def track(
     from pam_edge.pam import load
     from pam_edge.sources import open_source
     from pam_edge.tables import caveats, clean_lines
-    from pam_edge.tracks import Line, Outputs, lines_to
+    from pam_edge.tracks import Line, Outputs, lines_in
     from pam_edge.tracks import track as follow
 
     things = read_things(point or [], box or [], mask)
@@ -72,6 +73,7 @@ def track(
     lines = None if json in (None, "-") else Path(str(json))
     if lines is not None:
         check_place(lines, "--json")
+    check_apart(source, {"--out": out, "--json": lines})
     opened = Bundle.open(bundle, check=not no_check)
     check_video(opened)
     for caveat in caveats(opened):
@@ -82,7 +84,7 @@ def track(
         words = language(lang, pam.texts, [])
         line: Line | None = show_json if json == "-" else None
         if lines is not None:
-            line = lines_to(stack.enter_context(lines.open("w", encoding="utf-8")), lines)
+            line = stack.enter_context(lines_in(lines))
         plan = Plan(captions, every=cut, length=shots.count, lang=words, max_tokens=max_tokens)
         say = None if json == "-" else (lambda text, end: show(clean_lines(text), end=end))
         spent = follow(pam, shots, {frame: things}, plan, Outputs(line, say, out))
@@ -93,25 +95,31 @@ def track(
 
 def evaluate_streams(
     bundle: Bundle,
-    data: Path,
-    image_root: Path,
+    choice: DataChoice,
     langs: Sequence[Lang],
     *,
     max_tokens: int,
     out: Path | None,
     threads: int,
+    as_json: bool,
 ) -> None:
     """Follow and tell a file's video records: figures on stdout, the records with `pred` in `out`."""
+    import msgspec
+
     from pam_edge.benchmarks import evaluation
     from pam_edge.benchmarks import streams as of
     from pam_edge.borders import check_video
-    from pam_edge.console import Progress, note, show
+    from pam_edge.console import Progress, note, show, show_json
     from pam_edge.pam import load
+    from pam_edge.tables import caveats
 
+    data, image_root = evaluation.choose_streams(choice)
     check_video(bundle)
     records = of.read_streams(data, image_root, langs)
     if out is not None:
         evaluation.prepare_folder(out)
+    for caveat in caveats(bundle):
+        note(f"note: {caveat}")
     bar = Progress(["streams"])
     results, report = of.evaluate_streams(
         load(bundle, threads=threads),
@@ -120,7 +128,7 @@ def evaluate_streams(
         max_tokens=max_tokens,
         progress=lambda done, count: bar("streams", done / count),
     )
-    show(of.to_text(report))
+    show_json({"schema": 1, "streams": msgspec.to_builtins(report)}) if as_json else show(of.to_text(report))
     if out is not None:
         path = evaluation.write_whole(out / "streams.jsonl", of.as_lines(results))
         note(f"results: {path}")

@@ -21,6 +21,7 @@ from pam_edge.typeset import Face, find_fonts
 from pam_edge.video import Frame
 
 ENDINGS = (".mp4", ".mkv")
+CODEC = "libx264"
 RATE = 10.0  # frames a second where the source does not say
 LINES = 3  # of text a thing
 HOLD = 3.0  # seconds that the last frame stays where words came after it
@@ -37,6 +38,8 @@ class Film:
             import av
         except ImportError as e:
             raise EnvironmentProblem("writing a video needs PyAV: pip install 'pam-edge[video]'") from e
+        if CODEC not in av.codecs_available:
+            raise EnvironmentProblem(f"this PyAV has no {CODEC}: pip install 'pam-edge[video]' brings one")
         self._av, self._path, self._rate = av, path, rate or RATE
         self._container: Any = None
         self._stream: Any = None
@@ -44,6 +47,7 @@ class Film:
         self._last: tuple[Image.Image, Frame, float] | None = None
         self._told: dict[int, str] = {}
         self._tick = -1
+        self._began: float | None = None
 
     def __enter__(self) -> Film:
         return self
@@ -54,9 +58,12 @@ class Film:
         self.close({})
 
     def add(self, picture: Image.Image, frame: Frame, words: Mapping[int, str], time: float | None) -> None:
-        """Write a frame, `time` seconds after the start; None for one frame after the one before."""
+        """Write a frame, at `time` in its source, in seconds; None for one frame after the one before. The
+        film starts with its first frame, wherever in the source that is.
+        """
         if time is None:
             time = 0.0 if self._last is None else self._last[2] + 1 / self._rate
+        self._began = time if self._began is None else self._began
         drawn = self._drawn(picture, frame, words)
         self._write(drawn, time)
         self._last, self._told = (picture, frame, time), dict(words)
@@ -69,7 +76,7 @@ class Film:
                 drawn = self._drawn(picture, frame, words)
                 for after in (1 / self._rate, HOLD):
                     self._write(drawn, time + after)
-            if self._container is not None:
+            if self._container is not None and self._stream is not None:
                 self._guarded(lambda: self._container.mux(self._stream.encode()))
         finally:
             container, self._container, self._last = self._container, None, None
@@ -106,7 +113,7 @@ class Film:
     def _write(self, drawn: Image.Image, time: float) -> None:
         if self._stream is None:
             self._guarded(lambda: self._open(drawn.size))
-        self._tick = max(self._tick + 1, round(time * _CLOCK))
+        self._tick = max(self._tick + 1, round((time - (self._began or 0.0)) * _CLOCK))
         frame = self._av.VideoFrame.from_ndarray(np.asarray(drawn), format="rgb24")
         frame.pts, frame.time_base = self._tick, Fraction(1, _CLOCK)
         self._guarded(lambda: self._container.mux(self._stream.encode(frame)))
@@ -116,7 +123,7 @@ class Film:
         mp4 = self._path.suffix.lower() == ".mp4"
         self._container = self._av.open(str(self._path), "w", options=options if mp4 else {})
         rate = Fraction(self._rate).limit_denominator(1000)
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20"})
+        self._stream = self._container.add_stream(CODEC, rate=rate, options={"crf": "20"})
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _CLOCK)

@@ -48,9 +48,6 @@ class Memory:
         self._pointers = max(most, 2)
         self._kept: dict[int, Remembered] = {}
 
-    def __contains__(self, frame: int) -> bool:
-        return frame in self._kept
-
     def __len__(self) -> int:
         return len(self._kept)
 

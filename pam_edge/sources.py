@@ -21,6 +21,7 @@ from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, Us
 from pam_edge.preprocess import MAX_PIXELS, MAX_SIDE, load_image
 
 PIPE = "-"
+_PIPE_NAME = "the pipe"
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
 # Containers and raw streams alone: never what names other files or addresses (playlists, concat scripts).
 _FORMATS = (
@@ -72,7 +73,7 @@ def open_source(where: str, *, count: bool = False, pipe: IO[bytes] | None = Non
     ends in the middle.
     """
     if where == PIPE:
-        return _video(pipe or sys.stdin.buffer, "the pipe", camera=False)
+        return _video(pipe or sys.stdin.buffer, _PIPE_NAME, camera=False)
     path = Path(where)
     try:
         mode = path.stat().st_mode
@@ -170,16 +171,19 @@ def _shots(container: Any, stream: Any, name: str) -> Iterator[Shot]:
 
 def _missing(container: Any, stream: Any, done: int, times: _Times) -> str:
     """What a source that ended should have had by its own header; nothing where it is whole."""
-    if stream.frames:
-        return f"it should have {stream.frames} frames" if done < stream.frames * 0.98 - 1 else ""
     duration = None
     if stream.duration and stream.time_base:
         duration = float(stream.duration * stream.time_base)
     elif container.duration and len(container.streams) == 1:  # else another stream may be the longer one
         duration = container.duration / 1e6
-    if duration is None or times.last is None or times.last + 2 * times.gap >= 0.9 * duration:
-        return ""
-    return f"it should last {duration:.1f} s, not {times.last:.1f}"
+    part = None  # of the duration
+    if duration is not None and duration > 0 and times.last is not None:
+        part = (times.last + 2 * times.gap) / duration
+    if stream.frames:
+        # A trimmed file counts frames that are not to be shown: its time tells that it is whole.
+        short = done < stream.frames * 0.98 - 1 and (part is None or part < 0.98)
+        return f"it should have {stream.frames} frames" if short else ""
+    return "" if part is None or part >= 0.9 else f"it should last {duration:.1f} s, not {times.last:.1f}"
 
 
 @dataclass
@@ -225,6 +229,8 @@ def _of_one_size(shots: Iterator[Shot], name: str) -> Generator[Shot, None, None
 
 
 def _broken(name: str, done: int, why: str) -> str:
+    if not done and name == _PIPE_NAME:
+        return f"{name} gives no frame ({why}); of an mp4 whose index is at its end, give the file itself"
     return f"{name} breaks off after {done} frames: {why}; what was done until there is kept"
 
 

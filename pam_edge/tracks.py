@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from PIL import Image
 
@@ -116,8 +116,11 @@ def track(
                 teller.tell(event)
         except PamEdgeError as e:
             error = e
-        if film is not None:
-            film.close(words)
+        try:
+            if film is not None:
+                film.close(words)
+        except PamEdgeError as e:
+            error = error or e
         line(_end_line(spent, error))
     if error is not None:
         raise error
@@ -175,17 +178,29 @@ class _Teller:
         return f"thing {thing}: " if self._several else ""
 
 
-def lines_to(stream: TextIO, name: Path) -> Line:
-    """Write documents as lines of JSON, each at once. The function raises like `cannot_write`."""
+@contextmanager
+def lines_in(path: Path) -> Iterator[Line]:
+    """A file of documents as lines of JSON, each written at once. Opening and writing raise like
+    `cannot_write`.
+    """
+    try:
+        # Names of files, which a document may hold, need not be text.
+        stream = path.open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as e:
+        raise cannot_write(path, e) from e
 
     def write(document: Any) -> None:
         try:
             stream.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
             stream.flush()
         except OSError as e:
-            raise cannot_write(name, e) from e
+            raise cannot_write(path, e) from e
 
-    return write
+    try:
+        yield write
+    finally:
+        with suppress(OSError):  # what could not be written was told when it was tried
+            stream.close()
 
 
 def _frame_line(frame: Frame, time: float | None) -> dict[str, Any]:

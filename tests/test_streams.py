@@ -78,6 +78,10 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clip" / "3.png").unlink()
     with pytest.raises(IntegrityError, match="line 1: no picture"):
         read_streams(path, tmp_path, ("en",))
+    first = msgspec.structs.replace(record.annotations[0], frames=("../../0.png",))
+    path.write_bytes(as_lines([msgspec.structs.replace(record, annotations=(first,))]))
+    with pytest.raises(IntegrityError, match=r"line 1: picture .* outside"):
+        read_streams(path, tmp_path, ("en",))
     first = msgspec.structs.replace(record.annotations[0], box=())
     path.write_bytes(as_lines([msgspec.structs.replace(record, annotations=(first,))]))
     with pytest.raises(IntegrityError, match="line 1"):
@@ -94,3 +98,5 @@ def test_streams_need_data() -> None:
     from pam_edge.packaged import BUNDLE
 
     refused(pam_edge("eval", BUNDLE, "--streams"), 2, "give one")
+    for words in (["--n", "3"], ["--click", "centre"], ["--world", "1"]):
+        refused(pam_edge("eval", BUNDLE, "--streams", "--data", "x.jsonl", *words), 2, "not to --streams")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import wave
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +22,13 @@ from fakes import spelled
 from PIL import Image
 
 from pam_edge import rle
-from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
+from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
+from pam_edge.film import Film
 from pam_edge.follow import Plan
 from pam_edge.packaged import BUNDLE
 from pam_edge.preprocess import Prompt
 from pam_edge.sources import open_source
-from pam_edge.tracks import Outputs, track
+from pam_edge.tracks import Outputs, lines_in, track
 
 if TYPE_CHECKING:
     from exported import Exported
@@ -35,6 +38,12 @@ COUNT = 12
 
 def frames(count: int = COUNT) -> list[Image.Image]:
     return [scene((20, 20), (50, 10 + 3 * (n % 12))) for n in range(count)]
+
+
+def noisy() -> list[Image.Image]:
+    """More than a reader holds at once."""
+    noises = (np.random.default_rng(n).integers(0, 255, (64, 64, 3), np.uint8) for n in range(30))
+    return [Image.fromarray(noise) for noise in noises]
 
 
 def film(path: Path, pictures: list[Image.Image], *, times: list[int] | None = None, **options: str) -> Path:
@@ -106,11 +115,8 @@ def test_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mp4", "fast.mp4", "a.mkv", "a.avi", "a.ts"])
 def test_a_file_that_is_cut_short_says_where(tmp_path: Path, name: str) -> None:
-    noisy = [
-        Image.fromarray(np.random.default_rng(n).integers(0, 255, (64, 64, 3), np.uint8)) for n in range(30)
-    ]
     options = {"movflags": "faststart"} if name == "fast.mp4" else {}
-    path = film(tmp_path / name, noisy, **options)
+    path = film(tmp_path / name, noisy(), **options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     count, error = read(path)
     assert isinstance(error, IntegrityError)
@@ -118,6 +124,38 @@ def test_a_file_that_is_cut_short_says_where(tmp_path: Path, name: str) -> None:
         assert count == 0 and "is no video that can be read" in str(error)
     else:
         assert 5 <= count < 28 and f"breaks off after {count} frames" in str(error)
+
+
+def test_a_trimmed_file_is_whole(tmp_path: Path) -> None:
+    """Its first frames are in the file but not to be shown: it was cut without encoding it anew."""
+    film(tmp_path / "a.mp4", frames(60))
+    options = {"avoid_negative_ts": "disabled"}
+    with (
+        av.open(str(tmp_path / "a.mp4")) as whole,
+        av.open(str(tmp_path / "b.mp4"), "w", options=options) as cut,
+    ):
+        stream = whole.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.dts is None or packet.pts is None:
+                continue
+            packet.dts -= int(3 / stream.time_base)
+            packet.pts -= int(3 / stream.time_base)
+            packet.stream = copy
+            cut.mux(packet)
+    assert read(tmp_path / "b.mp4") == (36, None)
+
+
+def test_what_cannot_be_piped_is_told(tmp_path: Path) -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        seek = tell = None  # type: ignore[assignment]
+
+    data = film(tmp_path / "a.mp4", noisy()).read_bytes()
+    count, error = read("-", pipe=Pipe(data))
+    assert count == 0 and isinstance(error, IntegrityError) and "give the file itself" in str(error)
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
@@ -179,6 +217,49 @@ def test_results_are_written_as_they_come(tmp_path: Path) -> None:
     assert drawn[0].picture.size[0] >= 840 and drawn[0].picture.size[1] > drawn[0].picture.size[0]
 
 
+def test_a_film_starts_with_the_first_frame_that_was_followed(tmp_path: Path) -> None:
+    pam, _ = video_pam(tmp_path / "bundle")
+    lines: list[dict[str, Any]] = []
+    with open_source(str(film(tmp_path / "a.mkv", frames()))) as source:
+        prompts = {8: {1: Prompt(points=((20, 20, 1),))}}
+        track(pam, source, prompts, Plan(), Outputs(lines.append, None, tmp_path / "out.mkv"))
+    assert lines[1]["time"] == 1  # the source's own
+    with av.open(str(tmp_path / "out.mkv")) as shown:
+        assert [f.time for f in shown.decode(video=0)] == pytest.approx([n / 8 for n in range(4)], abs=2e-3)
+
+
+def test_a_film_that_cannot_be_finished_is_told_in_the_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Film, words: Mapping[int, str]) -> None:
+        raise WontFitError("cannot write the film")
+
+    pam, _ = video_pam(tmp_path / "bundle")
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(Film, "close", full)
+    outputs = Outputs(lines.append, None, tmp_path / "out.mkv")
+    with (
+        open_source(str(folder(tmp_path / "f", frames(2)))) as source,
+        pytest.raises(WontFitError, match="the film"),
+    ):
+        track(pam, source, {0: {1: Prompt(points=((20, 20, 1),))}}, Plan(), outputs)
+    assert lines[-1]["type"] == "end" and lines[-1]["error"] == "cannot write the film"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_lines_that_cannot_be_written_name_their_file(tmp_path: Path) -> None:
+    with pytest.raises(WontFitError, match="/dev/full"), lines_in(Path("/dev/full")) as line:
+        line({"type": "frame"})
+    with pytest.raises(EnvironmentProblem, match="absent"), lines_in(tmp_path / "absent" / "x"):
+        raise AssertionError("it cannot be opened")
+
+
+def test_a_film_needs_its_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with pytest.raises(EnvironmentProblem, match="libx264"):
+        Film(tmp_path / "out.mp4", rate=None)
+
+
 def test_a_source_that_breaks_leaves_readable_output(tmp_path: Path) -> None:
     pam, _ = video_pam(tmp_path / "bundle")
     place = folder(tmp_path / "f", frames(9))
@@ -205,11 +286,22 @@ def test_a_source_that_breaks_leaves_readable_output(tmp_path: Path) -> None:
         (["--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "3,3"], "several boxes"),
         (["--box", "1,1,9,9", "--out", "film.gif"], "has to end in .mp4, .mkv"),
         (["--box", "1,1,9,9", "--lang", "fr"], "en or zh"),
+        (["--box", "1,1,9,9", "--json", "same.mkv", "--out", "./same.mkv"], "is the file of --out"),
     ],
 )
 def test_words_that_make_no_sense(exported: Exported, tmp_path: Path, words: list[str], told: str) -> None:
     place = folder(tmp_path / "f", frames(1))
     refused(pam_edge("track", exported.bundle, place, *words), 2, told)
+
+
+def test_the_source_is_not_written_over(exported: Exported, tmp_path: Path) -> None:
+    video = film(tmp_path / "a.mp4", frames(2))
+    (tmp_path / "link.mp4").symlink_to(video)
+    before = video.read_bytes()
+    for option in ("--out", "--json"):
+        told = pam_edge("track", exported.bundle, video, "--box", "1,1,9,9", option, tmp_path / "link.mp4")
+        refused(told, 2, "is the source")
+    assert video.read_bytes() == before
 
 
 def test_a_bundle_for_pictures_alone_is_told(tmp_path: Path) -> None:
@@ -232,6 +324,10 @@ def test_the_command_follows_and_tells(exported: Exported, tmp_path: Path) -> No
     captions = [d for d in documents if d["type"] == "caption"]
     assert [c["thing"] for c in captions] == [1, 2] and all(len(c["token_ids"]) <= 3 for c in captions)
     assert "ms a frame: encode" in told.err and "thing 1: " in told.out
+    odd = place.rename(tmp_path / os.fsdecode(b"f\xff"))  # a name that is no text
+    assert pam_edge("track", exported.bundle, odd, "--point", "20,20", "--json", lines).code == 0
+    assert json.loads(lines.read_text().splitlines()[0])["name"] == str(odd)
+    odd.rename(place)
     late = pam_edge(*words, "--frame", "7")
     refused(late, 2, "on frame 7, but the video has 4")
     piped = pam_edge(*words[:3], "--point", "20,20", "--json", "-")
