@@ -14,7 +14,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not compare the bundle's checksums first.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace a bundle, or start a half-finished export over.")
+    bool,
+    typer.Option("--force", help="Replace a bundle, or an unfinished one made with other options."),
 ]
 Calibrate = Annotated[
     str | None,
