@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pam_edge.bundle import Bundle
+from pam_edge.bundle import Bundle, Graph
 from pam_edge.errors import IntegrityError, UsageError
 
 Borders = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # graph to inputs and outputs
@@ -45,6 +45,14 @@ def check_borders(bundle: Bundle, borders: Borders) -> None:
         missing = {*inputs} - held[0] | {*outputs} - held[1]
         if missing:
             raise IntegrityError(f"graph {name} lacks {', '.join(sorted(missing))}; export the bundle again")
+
+
+def slots(graph: Graph, name: str) -> int | None:
+    """How many slots an input has, its second axis; None where that is free. Raises IntegrityError."""
+    axes = graph.input(name).axes
+    if len(axes) < 2:
+        raise IntegrityError(f"graph {graph.name} has no slots in {name}; export the bundle again")
+    return axes[1] if isinstance(axes[1], int) else None
 
 
 def check_video(bundle: Bundle) -> None:

@@ -90,7 +90,7 @@ class Licence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model size: everything that fixes the shape of every graph."""
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]  # folders are named after it
     language: LanguageConfig
     vision: VisionConfig = VisionConfig()
     perceiver: PerceiverConfig = PerceiverConfig()

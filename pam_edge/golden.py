@@ -83,7 +83,7 @@ class GoldenMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: Literal[1]
     limits: Limits | None
-    cases: tuple[str, ...]  # names of the prompts
+    cases: Annotated[tuple[str, ...], Meta(min_length=1)]  # names of the prompts
     strides: dict[str, Annotated[int, Meta(ge=1)]]  # entry -> stride over the flat tensor; absent: kept whole
     told: Told | None
     losses: Losses | None = None

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.borders import PICTURES, check_borders
+from pam_edge.borders import PICTURES, check_borders, slots
 from pam_edge.bundle import Bundle
 from pam_edge.cache import Lru
 from pam_edge.describe import Description, Limits, Prefix, bundle_step_bytes
@@ -79,8 +79,8 @@ class Pam:
         self.bundle = bundle
         manifest = bundle.manifest
         check_borders(bundle, PICTURES)
-        axis = bundle.graph("mask_decoder").input("point_coords").axes[1]
-        self.slots = axis if isinstance(axis, int) else None  # for points of a prompt; None: any number
+        # For points of a prompt; None: any number.
+        self.slots = slots(bundle.graph("mask_decoder"), "point_coords")
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES:
             limit = MAX_TOKENIZER_BYTES >> 20
             raise IntegrityError(f"{manifest.tokenizer.path} is over {limit} MiB; refusing to read it")

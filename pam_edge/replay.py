@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pam_edge.borders import slots
 from pam_edge.bundle import Bundle, Graph
 from pam_edge.errors import IntegrityError, QualityError, UsageError
 from pam_edge.golden import Golden, Told
@@ -92,9 +93,8 @@ def _feeds(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
         )
     if graph.name == MEMORIES:
         # What the case has given so far, as memories; empty slots where their number is fixed.
-        axes = (graph.input(name).axes[1] for name in ("memory", "pointers"))
-        memories, pointers = (axis if isinstance(axis, int) else None for axis in axes)
-        case = remembered_case(values["memory"], values["object_pointer"], slots=(memories, pointers))
+        fixed = slots(graph, "memory"), slots(graph, "pointers")
+        case = remembered_case(values["memory"], values["object_pointer"], slots=fixed)
         values = {**values, **case}
     return {spec.name: np.ascontiguousarray(values[spec.name], dtype=spec.dtype) for spec in graph.inputs}
 
@@ -110,8 +110,7 @@ def _prompt(graph: Graph, golden: Golden, case: str) -> dict[str, Array]:
     """A case's inputs of the mask decoder; empty slots (label -2) where its number of points is fixed."""
     coords = golden.array(f"{case}/point_coords", np.float32, 1, None, 2)
     labels = golden.array(f"{case}/point_labels", np.float32, 1, coords.shape[1])
-    slots = graph.input("point_coords").axes[1]
-    spare = max(0, slots - coords.shape[1]) if isinstance(slots, int) else 0
+    spare = max(0, (slots(graph, "point_coords") or 0) - coords.shape[1])
     mask = np.zeros([n if isinstance(n, int) else 1 for n in graph.input("mask_prompt").axes], np.float32)
     given = f"{case}/mask_prompt" in golden
     return {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.borders import check_video
+from pam_edge.borders import check_video, slots
 from pam_edge.errors import UsageError
 from pam_edge.masks import binarize, bounds
 from pam_edge.memory import Floats, Memory, attention_feeds
@@ -80,9 +80,8 @@ class Tracker:
         check_video(pam.bundle)
         self._pam = pam
         self._length = length
-        axes = (pam.bundle.graph("memory_attention").input(name).axes[1] for name in ("memory", "pointers"))
-        memories, pointers = (axis if isinstance(axis, int) else None for axis in axes)
-        self._slots = memories, pointers
+        graph = pam.bundle.graph("memory_attention")
+        self._slots = slots(graph, "memory"), slots(graph, "pointers")
         self._things: dict[int, _Thing] = {}
         self._seen: Seen | None = None
         self._at, self._backwards = -1, False

@@ -263,6 +263,23 @@ def test_golden_headers_that_are_no_python(tmp_path: Path) -> None:
         Golden(tmp_path / "golden.npz")
 
 
+def test_golden_files_without_a_case_check_nothing_and_are_refused(bundle: Path) -> None:
+    import msgspec
+
+    remake_golden(bundle, lambda arrays, meta: msgspec.structs.replace(meta, cases=()))
+    refused(pam_edge("verify", bundle), 6, "cases")
+
+
+def test_inputs_without_slots(bundle: Path, photo: Path) -> None:
+    document = json.loads((bundle / MANIFEST).read_text())
+    (graph,) = (graph for graph in document["graphs"] if graph["name"] == "mask_decoder")
+    (points,) = (spec for spec in graph["inputs"] if spec["name"] == "point_coords")
+    points["axes"] = [1]
+    write_signed(bundle, document)
+    refused(pam_edge("run", bundle, photo, "--point", "9,9"), 6, "point_coords")
+    refused(pam_edge("verify", bundle), 6, "point_coords")
+
+
 def test_golden_cases_that_do_not_exist(bundle: Path) -> None:
     import msgspec
 

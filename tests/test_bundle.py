@@ -99,6 +99,7 @@ WRONG: dict[str, Callable[[Any], None]] = {
     "absurd extent": set_at("graphs", 0, "inputs", 0, "axes", to=[1 << 40]),
     "absurd file": set_at("golden", "bytes", to=1 << 62),
     "negative file": set_at("golden", "bytes", to=-1),
+    "variant that leads elsewhere": set_at("variant", "name", to="../nano"),
     "absurd image": set_at("variant", "vision", "image_size", to=1 << 30),
     "absurd depth": set_at("variant", "language", "layers", to=1 << 30),
     "embedding of another model": set_at("embedding", "shape", to=[9, 4]),
