@@ -56,7 +56,8 @@ def _vision(settled: QuantizePlan, work: Path, tell: Tell) -> Iterator[Sensitive
     golden = Golden(source.path(source.manifest.golden))
     runs = list(replay(source, golden, threads=0, progress=lambda name: None))
     size = source.manifest.variant.vision.image_size
-    for name in CALIBRATED:
+    held = {graph.name for graph in source.manifest.graphs}
+    for name in (name for name in CALIBRATED if name in held):
         graph = float_graph(source, name, work)
         layers = find_layers(graph, partial(settled.scheme.storage, name))
         tensors = list(dict.fromkeys(layer.source for layer in layers))

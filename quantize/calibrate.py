@@ -1,7 +1,7 @@
 """Calibration: pictures go through the float graphs one at a time; what is kept are ranges of activations.
 
-image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on what the one before it made of the
-same pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted
+image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on what the one before it made of
+the same pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted
 calibration goes on where it stopped. Knows graphs by their names and prompts; neither a world nor a bundle.
 """
 

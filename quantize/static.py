@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from pam_edge.errors import IntegrityError, cannot_write
+from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import Storage
 
 Range = tuple[float, float]
@@ -73,14 +74,22 @@ def find_layers(graph: Path, storage: Chooser) -> tuple[Layer, ...]:
 
 
 def quantize_static(
-    graph: Path, out: Path, layers: Sequence[Layer], ranges: Mapping[str, Range], *, how: Static = ONNXRUNTIME
+    graph: Path,
+    out: Path,
+    layers: Sequence[Layer],
+    ranges: Mapping[str, Range],
+    *,
+    storage: Chooser = lambda name, shape: "float32",
+    how: Static = ONNXRUNTIME,
 ) -> tuple[Path, ...]:
-    """Write the float `graph` (.onnx, weights beside it or inside) as `out`, `layers` in 8 bits.
+    """Write the float `graph` (.onnx, weights beside it or inside) as `out`: `layers` in 8 bits, other
+    weights in 16 where `storage` says so.
 
     Returns the files written, the engine's first; the same arguments give the same bytes. Raises like
     `in_8_bits`; WontFitError or EnvironmentProblem where `out` cannot be written.
     """
     model = in_8_bits(ir.load(graph), layers, ranges, how=how)
+    store_in_16_bits(model, storage)
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     files = (out,) if size <= ONE_FILE else (out, out.with_suffix(".bin"))
     if len(files) == 1:  # what was not quantized would still lie in the float file's weights
