@@ -78,6 +78,6 @@ class DecoderWeights:
             raise IntegrityError(f"{self._file} has no weight {key!r}; export the bundle again")
         try:
             values = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, OverflowError) as e:
             raise IntegrityError(f"cannot read {key} in {stored.path}: {e}; export the bundle again") from e
         return np.ascontiguousarray(values.T if stored.transposed else values, dtype=np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pam_edge import packaged
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.options import BundleFolder, Calibrate, Force
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def quantize(
     from pam_edge.tables import size, verification_table
     from pam_edge.verify import require_ok
 
+    if as_json and not report:
+        raise UsageError("--json prints the report: give --report with it")
     source = Bundle.open(bundle)
     held = source.manifest
     try:

@@ -138,7 +138,8 @@ def best_range(seen: Sequence[Seen], how: Static) -> Range:
 
     Extremes count as what they are, single values; without the search one of them would set every step.
     """
-    low, high = min(s.low for s in seen), max(s.high for s in seen)
+    # numpy's: Python's min and max pass over a NaN that is not the first.
+    low, high = float(np.min([s.low for s in seen])), float(np.max([s.high for s in seen]))
     if not math.isfinite(low) or not math.isfinite(high):
         return low, high
     values = np.concatenate([np.concatenate([s.some, [s.low, s.high]]) for s in seen]).astype(np.float32)

@@ -124,6 +124,7 @@ def test_what_cannot_be_quantized_is_refused_in_time(int8: Path, tmp_path: Path)
     refused(pam_edge("quantize", int8, "--scheme", "int4", "-o", out), 2, "int8 already")
     refused(pam_edge("quantize", "nano", "--scheme", "fp32", "-o", out), 2, "quantizes nothing")
     refused(pam_edge("quantize", "nano", "--scheme", "int1", "-o", out), 2, "int1")
+    refused(pam_edge("quantize", "nano", "--scheme", "int8", "--json", "-o", out), 2, "--report")
     refused(
         pam_edge("quantize", "nano", "--scheme", "int8", "--calibrate", tmp_path / "none", "-o", out),
         *(2, "pictures"),

@@ -230,6 +230,12 @@ def test_one_wild_value_does_not_set_the_steps() -> None:
     )  # left for the quantizer to refuse
 
 
+def test_one_run_that_is_no_number_leaves_no_range() -> None:
+    values, nan = np.linspace(0, 1, 9, dtype=np.float32), float("nan")
+    runs = [Seen(0.0, 1.0, 1, values), Seen(nan, nan, 1, values), Seen(0.0, 1.0, 1, values)]
+    assert np.isnan(best_range(runs, ONNXRUNTIME)).all()
+
+
 def small_encoder(path: Path) -> Path:
     node = helper.make_node
     nodes = [
