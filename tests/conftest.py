@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +59,27 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """`random:nano` exported for the CPU, once for all workers: do not write into it."""
     from exported import export_nano
 
-    shared = tmp_path_factory.getbasetemp()
+    with _alone(tmp_path_factory, "nano") as folder:
+        return export_nano(folder)
+
+
+@pytest.fixture(scope="session")
+def float_nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nano's own weights at fp16, once for all workers: do not write into it."""
+    from exported import export_trained
+
+    with _alone(tmp_path_factory, "float-nano") as folder:
+        return export_trained(folder)
+
+
+@contextmanager
+def _alone(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all workers share, one at a time."""
+    shared = factory.getbasetemp()
     shared = shared.parent if "popen-gw" in shared.name else shared
-    with (shared / "nano.lock").open("w") as lock:
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return export_nano(shared / "nano")
+        yield shared / name
 
 
 @pytest.fixture

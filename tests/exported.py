@@ -1,4 +1,4 @@
-"""nano with random weights, exported for the CPU, and the same export as it was before its last graph."""
+"""nano exported for the CPU: random weights, also as that was before its last graph, and its own weights."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ class Exported:
 def digests(folder: Path) -> dict[str, str]:
     """What tells the files of a folder from others."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def export_trained(folder: Path) -> Path:
+    """nano's own weights at fp16 in `folder`, unless that was done."""
+    if not (folder / MANIFEST).exists():
+        from pam_edge.export.build import build, plan
+
+        build(plan("nano", target="cpu", scheme="fp16"), folder)
+    return folder
 
 
 def export_nano(root: Path) -> Exported:

@@ -17,7 +17,6 @@ from exported import Exported
 from onnx import numpy_helper
 from small_bundle import replace
 
-from pam_edge import packaged
 from pam_edge.benchmarks.calibration import samples_for, world_samples
 from pam_edge.bundle import MANIFEST, Bundle
 from pam_edge.errors import IntegrityError, UsageError
@@ -37,15 +36,15 @@ def few() -> Samples:
     return world_samples(count=3)
 
 
-def settled(scheme: str, source: str | Path = packaged.BUNDLE) -> QuantizePlan:
+def settled(scheme: str, source: Path) -> QuantizePlan:
     return plan_quantize(Bundle.open(source), scheme, samples=few)
 
 
 @pytest.fixture(scope="module")
-def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8(float_nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """nano at int8: do not write into it."""
     folder = tmp_path_factory.mktemp("quantized") / "int8"
-    quantize_bundle(settled("int8"), folder)
+    quantize_bundle(settled("int8", float_nano), folder)
     return folder
 
 
@@ -54,18 +53,18 @@ def off(folder: Path) -> list[str]:
     return list(dict.fromkeys(check.graph for check in checks if not check.ok))
 
 
-def test_it_is_smaller_and_within_its_limits(int8: Path) -> None:
-    source, made = Bundle.open(packaged.BUNDLE), Bundle.open(int8)
+def test_it_is_smaller_and_within_its_limits(float_nano: Path, int8: Path) -> None:
+    source, made = Bundle.open(float_nano), Bundle.open(int8)
     assert made.manifest.scheme == "int8"
     assert made.manifest.verification is not None
     assert made.manifest.verification.ok, made.manifest.verification
-    for name in ("image_encoder", "mask_decoder", "perceiver", "decoder"):
+    for name in ("image_encoder", "perceiver", "perceiver_frame", "decoder"):
         sizes = [sum(ref.bytes for ref in bundle.graph(name).files) for bundle in (source, made)]
         assert sizes[1] < 0.8 * sizes[0], (name, sizes)
     assert sorted(path.name for path in int8.iterdir()) == sorted({MANIFEST, *made.manifest.files()})
 
 
-@pytest.mark.parametrize("graph", ["image_encoder", "mask_decoder", "perceiver"])
+@pytest.mark.parametrize("graph", ["image_encoder", "perceiver", "perceiver_frame"])
 def test_a_zeroed_scale_is_blamed_on_its_graph(int8: Path, tmp_path: Path, graph: str) -> None:
     """Of the first layer with 8-bit integers: nothing passes it any more."""
     folder = tmp_path / "spoilt"
@@ -96,7 +95,9 @@ def test_zeroed_scales_of_the_decoder_are_blamed_on_it(int8: Path, tmp_path: Pat
     assert set(off(folder)) <= {"decoder", "answer"}
 
 
-def test_stopped_in_the_middle_it_ends_with_the_same_bytes(int8: Path, tmp_path: Path) -> None:
+def test_stopped_in_the_middle_it_ends_with_the_same_bytes(
+    float_nano: Path, int8: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
 
     def stop(name: str, part: float | None) -> None:
@@ -104,12 +105,14 @@ def test_stopped_in_the_middle_it_ends_with_the_same_bytes(int8: Path, tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quantize_bundle(settled("int8"), folder, report=stop)
+        quantize_bundle(settled("int8", float_nano), folder, report=stop)
     assert (folder / STATE).exists()
     assert not (folder / MANIFEST).exists()
     kept: list[str] = []
     quantize_bundle(
-        settled("int8"), folder, report=lambda name, part: kept.append(name) if part is None else None
+        settled("int8", float_nano),
+        folder,
+        report=lambda name, part: kept.append(name) if part is None else None,
     )
     assert kept == ["rest", "image_encoder", "mask_decoder"]
     assert digests(folder) == digests(int8)
@@ -119,17 +122,18 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_what_cannot_be_quantized_is_refused_in_time(int8: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_quantized_is_refused_in_time(float_nano: Path, int8: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    refused(pam_edge("quantize", "nano", "--scheme", "int8", "-o", out), 2, "int4 already")
     refused(pam_edge("quantize", int8, "--scheme", "int4", "-o", out), 2, "int8 already")
-    refused(pam_edge("quantize", "nano", "--scheme", "fp32", "-o", out), 2, "quantizes nothing")
-    refused(pam_edge("quantize", "nano", "--scheme", "int1", "-o", out), 2, "int1")
-    refused(pam_edge("quantize", "nano", "--scheme", "int8", "--json", "-o", out), 2, "--report")
+    refused(pam_edge("quantize", float_nano, "--scheme", "fp32", "-o", out), 2, "quantizes nothing")
+    refused(pam_edge("quantize", float_nano, "--scheme", "int1", "-o", out), 2, "int1")
+    refused(pam_edge("quantize", float_nano, "--scheme", "int8", "--json", "-o", out), 2, "--report")
     refused(
-        pam_edge("quantize", "nano", "--scheme", "int8", "--calibrate", tmp_path / "none", "-o", out),
+        pam_edge("quantize", float_nano, "--scheme", "int8", "--calibrate", tmp_path / "none", "-o", out),
         *(2, "pictures"),
     )
-    refused(pam_edge("quantize", "nano", "--scheme", "int8", "-o", packaged.BUNDLE), 2, "itself")
+    refused(pam_edge("quantize", float_nano, "--scheme", "int8", "-o", float_nano), 2, "itself")
     assert not out.exists()
 
 
@@ -179,14 +183,14 @@ def test_16_bits_are_widened_to_what_they_say() -> None:
 
 
 def test_the_report_tells_every_part_and_marks_what_suffers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    float_nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the largest layers of the perceiver and on the decoder: fewer parts than a scheme's, to be quick."""
     rules = (
         Rule("q4", graph="decoder", tensor="language.layers.*", dimensions=2),
         Rule("w8a8", graph="perceiver", dimensions=2, elements=20_000),
     )
-    plan = dataclasses.replace(settled("int4"), scheme=Scheme("few", "", rules))
+    plan = dataclasses.replace(settled("int4", float_nano), scheme=Scheme("few", "", rules))
     limit = 1e-3  # of what a part may do alone
     monkeypatch.setattr("pam_edge.export.sensitivity_report.keep_float", partial(keep_float, limit=limit))
     found = sensitivity_report(plan, tmp_path)
