@@ -165,7 +165,7 @@ def test_the_forecast_of_disk_holds(exported: Exported) -> None:
         (PAM_1_5B, "fp32", 7.1, None),
         (PAM_3B, "fp32", 13.2, None),
         (PAM_1_5B, "int4", None, 4.0),
-        (PAM_3B, "int4", 3.27, 4.0),
+        (PAM_3B, "int4", None, 4.0),
     ],
 )
 def test_the_forecast_of_large_models(
@@ -284,7 +284,7 @@ def test_an_absent_engine_leaves_the_verification_to_the_device(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pam_edge.errors import EnvironmentProblem
-    from pam_edge.export import build as module
+    from pam_edge.export import finish as module
 
     def absent(bundle: Bundle, *, progress: object) -> None:
         raise EnvironmentProblem("no such engine here")
