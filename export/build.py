@@ -16,7 +16,7 @@ from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
-from pam_edge.export.finish import Report, finish
+from pam_edge.export.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.forecast import Forecast, forecast
 from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
@@ -34,7 +34,6 @@ from pam_edge.targets import Target, scheme_for, target_named
 GRAPHS: tuple[GraphName, ...] = (*STATELESS, "decoder")
 TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 WIDE = "float-"  # before the names of files that a quantized graph is made of
-TOKENIZER, GOLDEN, REST = "tokenizer.json", "golden.npz", "rest"
 
 
 @dataclass(frozen=True)

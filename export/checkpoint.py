@@ -29,11 +29,11 @@ from pam_edge.config import (
     vision_from_sam2,
 )
 from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.export.keys import LM_HEAD
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import VisionTower
 from pam_edge.export.pam_folder import (
-    HEAD,
     cut_vocabulary,
     perceiver_of,
     renamed,
@@ -150,7 +150,7 @@ def open_checkpoint(
     vocabulary = vocabulary_rows(folder, entries, tokenizer_length(tokenizer))
     entries = cut_vocabulary(entries, vocabulary)
     language = language_from_hf(config, vocab_size=vocabulary)
-    if language.tied and HEAD in entries:
+    if language.tied and LM_HEAD in entries:
         entries = without_tied_head(folder, entries)
     variant = _recognized(Variant("custom", language, vision, perceiver_of(entries), UNKNOWN_LICENCE))
     _compare(

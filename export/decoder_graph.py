@@ -16,13 +16,13 @@ from onnx import TensorProto, helper
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import UsageError
+from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.onnx_weights import ROPE_COS, ROPE_SIN, Weight, paged
 from pam_edge.quantize.blockwise import BITS, block_size
 from pam_edge.quantize.schemes import Scheme
 
 WEIGHTS, EMBEDDING = "decoder.bin", "embedding.bin"
 NAME = "decoder"  # of the graph, in schemes and bundles
-EMBED_TOKENS = "language.embed_tokens.weight"
 _OPSET, _IR = 20, 10
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: 2 to 4 times as fast as float32 ones
 
@@ -155,7 +155,7 @@ class DecoderGraph:
         if lm.tied:
             head = replace(table_weight(lm, self.scheme), name="head")
         else:
-            key, shape = "language.lm_head.weight", (lm.vocab_size, lm.hidden_size)
+            key, shape = LM_HEAD, (lm.vocab_size, lm.hidden_size)
             head = self.add("head", shape, [key], [lm.vocab_size], stored_as(self.scheme, key, shape))
         return head, head.name if head.storage in BITS else self.widened(head)
 

@@ -17,10 +17,10 @@ import onnx
 
 from pam_edge.bundle import Bundle
 from pam_edge.errors import IntegrityError
+from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.runtimes.onnx_files import check_external_files
 
 _HEAD = "head"
-_EMBED_TOKENS, _LM_HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
 _DTYPES: Mapping[int, type[np.floating]] = {
     onnx.TensorProto.FLOAT: np.float32,
     onnx.TensorProto.FLOAT16: np.float16,
@@ -50,7 +50,7 @@ class DecoderWeights:
             raise IntegrityError(f"the embedding of {bundle.folder} is {embedding.dtype}, not a float one")
         self._file = path
         self._stored = {
-            _EMBED_TOKENS: _Stored(
+            EMBED_TOKENS: _Stored(
                 bundle.path(embedding.file), np.dtype(embedding.dtype).type, embedding.shape, 0, False
             )
         }
@@ -61,7 +61,7 @@ class DecoderWeights:
                 if entry["location"] == embedding.file.path:
                     continue  # the tied head
                 head = weight.name == _HEAD
-                self._stored[_LM_HEAD if head else weight.name] = _Stored(
+                self._stored[LM_HEAD if head else weight.name] = _Stored(
                     path.with_name(entry["location"]),
                     _DTYPES[weight.data_type],
                     tuple(weight.dims),

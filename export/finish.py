@@ -12,6 +12,8 @@ from pam_edge.export.workspace import Workspace
 from pam_edge.verify import steps, verify
 
 VERIFY = "verify"
+TOKENIZER, GOLDEN = "tokenizer.json", "golden.npz"
+REST = "rest"  # the step that writes these two
 Report = Callable[
     [str, float | None], None
 ]  # a graph or VERIFY, and how much of it is done; None: done before

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pam_edge.export.checkpoint import Checkpoint, load_module
+from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.model.language import DecoderLayer, RMSNorm, rotation
 
-EMBEDDING, HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
 HEAD_ROWS = 8192  # of the head at once: 64 MB for pam-3b
 
 
 def embedded(checkpoint: Checkpoint, ids: Sequence[int]) -> Tensor:
     """Embeddings [1, n, H] of tokens, read row by row."""
-    rows = {row: checkpoint.rows(EMBEDDING, row, row + 1) for row in set(ids)}
+    rows = {row: checkpoint.rows(EMBED_TOKENS, row, row + 1) for row in set(ids)}
     return torch.cat([rows[row] for row in ids])[None]
 
 
@@ -49,7 +49,7 @@ def last_logits(
     load_module(norm, checkpoint, "language.norm.")
     x = norm(x)[0, -count:]
     tell(config.layers / (config.layers + 1))
-    head = EMBEDDING if config.tied else HEAD
+    head = EMBED_TOKENS if config.tied else LM_HEAD
     starts = range(0, config.vocab_size, HEAD_ROWS)
     parts = [F.linear(x, checkpoint.rows(head, at, min(at + HEAD_ROWS, config.vocab_size))) for at in starts]
     return torch.cat(parts, dim=1)

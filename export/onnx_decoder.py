@@ -15,9 +15,10 @@ from pathlib import Path
 from pam_edge.bundle import Embedding, FileRef, TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import cannot_write
-from pam_edge.export.decoder_graph import EMBED_TOKENS, WEIGHTS, DecoderGraph, stored_as, table_weight
 from pam_edge.export.decoder_graph import EMBEDDING as EMBEDDING
 from pam_edge.export.decoder_graph import NAME as NAME
+from pam_edge.export.decoder_graph import WEIGHTS, DecoderGraph, stored_as, table_weight
+from pam_edge.export.keys import EMBED_TOKENS
 from pam_edge.export.onnx_weights import Better, Tensors, Weight, write
 from pam_edge.quantize.blockwise import BITS, block_size
 from pam_edge.quantize.schemes import FP32, Scheme

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 
 from pam_edge.config import PerceiverConfig
 from pam_edge.errors import IntegrityError
+from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.tokenizer_files import IM_END, token_id, tokenizer_length
 from pam_edge.export.weight_files import Entry, listing, read_json
 
-EMBEDDING, HEAD = "language.embed_tokens.weight", "language.lm_head.weight"
 COMPARED_ROWS = 8192
 # Rows beyond the tokenizer's length that count as padding, as a share of all: 0.2 % in Qwen2.5's files. Many
 # more are words the tokenizer does not spell out, as in the reference checkpoint, whose answers use them.
@@ -57,10 +57,12 @@ def renamed(folder: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:
 
 def vocabulary_rows(folder: Path, entries: Mapping[str, Entry], length: int) -> int:
     """Rows of the embedding that count: padded ones must never win, so the original drops them at load."""
-    rows = entries[EMBEDDING].shape[0] if EMBEDDING in entries and entries[EMBEDDING].shape else length
+    rows = (
+        entries[EMBED_TOKENS].shape[0] if EMBED_TOKENS in entries and entries[EMBED_TOKENS].shape else length
+    )
     if rows < length:
         raise IntegrityError(
-            f"{folder}: the tokenizer has {length} ids but {EMBEDDING} only {rows} rows; "
+            f"{folder}: the tokenizer has {length} ids but {EMBED_TOKENS} only {rows} rows; "
             "the tokenizer and the weights are not of one model"
         )
     return length if rows - length <= rows * PADDING_SHARE else rows
@@ -69,7 +71,7 @@ def vocabulary_rows(folder: Path, entries: Mapping[str, Entry], length: int) -> 
 def cut_vocabulary(entries: Mapping[str, Entry], rows: int) -> dict[str, Entry]:
     """Embedding and head with only their first `rows` rows."""
     cut = dict(entries)
-    for key in (EMBEDDING, HEAD):
+    for key in (EMBED_TOKENS, LM_HEAD):
         if key in cut and len(cut[key].shape) == 2 and cut[key].shape[0] > rows:
             cut[key] = _first_rows(cut[key], rows)
     return cut
@@ -81,12 +83,12 @@ def _first_rows(entry: Entry, rows: int) -> Entry:
 
 def without_tied_head(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
     """Some tools write a tied head out; it must then be the embedding."""
-    head, embedding = entries[HEAD], entries.get(EMBEDDING)
+    head, embedding = entries[LM_HEAD], entries.get(EMBED_TOKENS)
     if embedding is not None and not _equal(head, embedding):
         raise IntegrityError(
-            f"{folder}: config.json ties the head to the embedding, but {HEAD} differs from it"
+            f"{folder}: config.json ties the head to the embedding, but {LM_HEAD} differs from it"
         )
-    return {key: entry for key, entry in entries.items() if key != HEAD}
+    return {key: entry for key, entry in entries.items() if key != LM_HEAD}
 
 
 def _equal(a: Entry, b: Entry) -> bool:

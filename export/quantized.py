@@ -19,7 +19,7 @@ import onnx_ir as ir
 from pam_edge.bundle import Bundle, Check, FileRef, Manifest
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.export.decoder_weights import DecoderWeights
-from pam_edge.export.finish import Report, finish
+from pam_edge.export.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record, language2onnx
 from pam_edge.export.weight_check import weight_check
 from pam_edge.export.workspace import Workspace
@@ -34,7 +34,6 @@ from pam_edge.verify import require_ok
 
 FLOAT = ("fp32", "fp16")
 TOOLS = ("pam-edge", "onnx", "onnxruntime", "numpy")
-TOKENIZER, GOLDEN, REST = "tokenizer.json", "golden.npz", "rest"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pam_edge.clock import ms_since
 from pam_edge.describe import Description, Limits, Prefix
 from pam_edge.generate import Sampling
 from pam_edge.pam import Pam
@@ -71,7 +72,7 @@ class Clip:
             whole = self._pam.run_graph("perceiver", feeds)["region_tokens"][0]
             # What closes a frame is the same for all, and in no other graph.
             self._first = np.concatenate([whole, self._kept[0][-1:]])
-        self.timing_ms["perceiver"] += _ms(clock)
+        self.timing_ms["perceiver"] += ms_since(clock)
         if self._wanted is not None:
             self._read_on(self._wanted)
         elif len(self._kept) > KEPT:
@@ -114,7 +115,7 @@ class Clip:
                 tokens = np.concatenate([self._decoder.embed(self._pam.texts.ids_before), self._first])
             self._decoder.prefill([tokens])
             self._read += 1
-        self.timing_ms["prefill"] += _ms(clock)
+        self.timing_ms["prefill"] += ms_since(clock)
 
 
 def caption(
@@ -161,7 +162,3 @@ def _cut(text: str, most: int) -> str:
 def _visual(pam: Pam) -> int:
     variant = pam.bundle.manifest.variant
     return len(pam.texts.ids_before) + variant.region_tokens + 1 + (FRAMES - 1) * variant.frame_tokens
-
-
-def _ms(since: float) -> float:
-    return (time.perf_counter() - since) * 1e3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,10 @@ from pam_edge.errors import EnvironmentProblem, UsageError
 from pam_edge.options import BundleFolder, Calibrate, Force
 
 if TYPE_CHECKING:
+    from pam_edge.bundle import Weights
+    from pam_edge.config import Variant
     from pam_edge.export.quantized import QuantizePlan
+    from pam_edge.quantize.calibrate import Samples
 
 _Option = typer.Option
 
@@ -45,7 +50,6 @@ def export(
 
     scheme = scheme_for(target_named(target), scheme)  # before anything slow
     try:
-        from pam_edge.benchmarks.calibration import samples_for
         from pam_edge.export.build import GRAPHS, build, plan
         from pam_edge.export.finish import VERIFY
         from pam_edge.export.forecast import check_fits
@@ -59,12 +63,7 @@ def export(
         sam2=sam2,
         sam2_config=sam2_config,
         seed=seed,
-        samples=lambda opened: samples_for(
-            calibrate,
-            variant=opened.variant.name,
-            random=opened.weights.kind == "random",
-            image_size=opened.variant.vision.image_size,
-        ),
+        samples=lambda opened: _samples(calibrate, opened.variant, opened.weights),
     )
     folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
     if settled.checkpoint.weights.kind == "random":
@@ -73,11 +72,8 @@ def export(
     check_fits(settled.needs, folder)
     if dry_run:
         return
-    try:
+    with _resumable(folder):
         bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
-    except KeyboardInterrupt:
-        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
-        raise
     show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
     require_ok(bundle.manifest.verification)
 
@@ -109,34 +105,41 @@ def quantize(
     source = Bundle.open(bundle)
     held = source.manifest
     try:
-        from pam_edge.benchmarks.calibration import samples_for
         from pam_edge.export.finish import VERIFY
         from pam_edge.export.quantized import plan_quantize, quantize_bundle
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"quantizing needs {e.name}: pip install 'pam-edge[export]'") from e
 
-    settled = plan_quantize(
-        source,
-        scheme,
-        samples=lambda: samples_for(
-            calibrate,
-            variant=held.variant.name,
-            random=held.weights.kind == "random",
-            image_size=held.variant.vision.image_size,
-        ),
-    )
+    settled = plan_quantize(source, scheme, samples=lambda: _samples(calibrate, held.variant, held.weights))
     if report:
         _report(settled, as_json=as_json)
         return
     folder = out or Path(f"{held.variant.name}-{held.target}-{scheme}")
-    try:
+    with _resumable(folder):
         made = quantize_bundle(settled, folder, force=force, report=Progress([*settled.steps, VERIFY]))
-    except KeyboardInterrupt:
-        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
-        raise
     show(f"{verification_table(made.manifest.verification)}\nbundle: {folder}")
     note(f"{size(source.total_bytes)} became {size(made.total_bytes)}")
     require_ok(made.manifest.verification)
+
+
+def _samples(calibrate: str | None, variant: Variant, weights: Weights) -> Samples:
+    """What to calibrate on."""
+    from pam_edge.benchmarks.calibration import samples_for
+
+    size, random = variant.vision.image_size, weights.kind == "random"
+    return samples_for(calibrate, variant=variant.name, random=random, image_size=size)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say what becomes of work that is interrupted."""
+    from pam_edge.console import note
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
+        raise
 
 
 def _report(settled: QuantizePlan, *, as_json: bool) -> None:

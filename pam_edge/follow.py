@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pam_edge.captions import Clip, caption
+from pam_edge.clock import ms_since
 from pam_edge.describe import Description
 from pam_edge.errors import PamEdgeError, UsageError
 from pam_edge.generate import Finish, Sampling
@@ -118,7 +119,7 @@ class _Telling:
         while not self.finished and (pieces is None or pieces > 0):
             pieces = None if pieces is None else pieces - 1
             piece = next(self.description)
-            self.first_word = self.first_word or _ms(self.began)
+            self.first_word = self.first_word or ms_since(self.began)
             if piece.text:
                 yield Words(self.narrator.thing, self.segment, piece.text)
             if piece.answer is not None:
@@ -138,7 +139,7 @@ class _Telling:
                         "prefill": spent["prefill"] + timing["prefill"],
                         "decode": timing["decode"],
                         "first_word": self.first_word,
-                        "whole": _ms(self.began),
+                        "whole": ms_since(self.began),
                     },
                 )
 
@@ -203,7 +204,7 @@ class _Follower:
                 given[thing] = clicks
         self._again = {}
         frame = self._tracker.step(picture, given, at=index)
-        frame.timing_ms["whole"] = _ms(clock)
+        frame.timing_ms["whole"] = ms_since(clock)
         self._count, self._latest = self._count + 1, frame
         return frame
 
@@ -290,7 +291,3 @@ def _too_late(frame: int, count: int) -> UsageError:
     return UsageError(
         f"a prompt is on frame {frame}, but the video has {count} (counted from 0): point at an earlier one"
     )
-
-
-def _ms(since: float) -> float:
-    return (time.perf_counter() - since) * 1e3

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pam_edge.borders import PICTURES, check_borders, slots
 from pam_edge.bundle import Bundle
 from pam_edge.cache import Lru
+from pam_edge.clock import ms_since
 from pam_edge.describe import Description, Limits, Prefix, bundle_step_bytes
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
@@ -126,13 +127,13 @@ class Pam:
         picture = load_image(image)
         square = resized(picture, self.bundle.manifest.variant.vision.image_size)
         key = hashlib.blake2b(square.tobytes(), digest_size=16).hexdigest()
-        timing = {"preprocess": _ms(clock), "load": 0.0, "encode": 0.0}
+        timing = {"preprocess": ms_since(clock), "load": 0.0, "encode": 0.0}
 
         def encode() -> dict[str, Array]:
             timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
             features = self.run_graph("image_encoder", {"image": normalized(square)})
-            timing["encode"] = _ms(clock)
+            timing["encode"] = ms_since(clock)
             return {name: features[name] for name in PICTURES["image_encoder"][1]}
 
         features = self._images.get(key, encode)
@@ -178,7 +179,7 @@ class Pam:
             picture=seen.key,
             region_embed=out["region_embed"],
             mask_tokens=out["mask_tokens"],
-            timing_ms={**seen.timing_ms, "load": seen.timing_ms["load"] + load_ms, "mask": _ms(clock)},
+            timing_ms={**seen.timing_ms, "load": seen.timing_ms["load"] + load_ms, "mask": ms_since(clock)},
         )
 
     def describe(
@@ -239,14 +240,14 @@ class Pam:
             timing["load"] = self.open_graph("perceiver")
             clock = time.perf_counter()
             tokens = self.region_tokens(region)
-            timing["perceiver"] = _ms(clock)
+            timing["perceiver"] = ms_since(clock)
             timing["load"] += self.open_decoder()
             clock = time.perf_counter()
             decoder = self.fresh_decoder()
             embeds = np.concatenate([decoder.embed(self._texts.ids_before), tokens])
             decoder.prefill([embeds])
             computed = len(embeds)
-            timing["prefill"] = _ms(clock)
+            timing["prefill"] = ms_since(clock)
             return decoder
 
         return Prefix(self._prefixes.get(region.key, prefill), computed, timing)
@@ -257,7 +258,7 @@ class Pam:
             return 0.0
         clock = time.perf_counter()
         self._sessions[graph] = self._engine.session(graph)
-        return _ms(clock)
+        return ms_since(clock)
 
     def open_decoder(self) -> float:
         """Open the decoder where it is not open yet; the milliseconds it took."""
@@ -265,7 +266,7 @@ class Pam:
             return 0.0
         clock = time.perf_counter()
         self._decoder = self._engine.decoder()
-        return _ms(clock)
+        return ms_since(clock)
 
     def fresh_decoder(self) -> Decoder:
         """A decoder of one empty row."""
@@ -281,7 +282,3 @@ class Pam:
         return {
             name: np.asarray(value, np.float32) for name, value in self._sessions[graph].run(typed).items()
         }
-
-
-def _ms(since: float) -> float:
-    return (time.perf_counter() - since) * 1e3

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.borders import check_video, slots
+from pam_edge.clock import ms_since
 from pam_edge.errors import UsageError
 from pam_edge.masks import binarize, bounds
 from pam_edge.memory import Floats, Memory, attention_feeds
@@ -151,7 +152,7 @@ class Tracker:
             feeds = attention_feeds(memories, pointers, slots=self._slots)
             feeds["image_embed"] = seen.features["image_embed"]
             thing.conditioned = self._pam.run_graph("memory_attention", feeds)["conditioned"]
-        thing.attention_ms = _ms(clock)
+        thing.attention_ms = ms_since(clock)
 
     def _prompted(self, prompts: Mapping[int, Prompt]) -> dict[int, Tracked]:
         """What prompts select, remembered. Clicks on a thing that was found on this frame refine its mask."""
@@ -197,7 +198,7 @@ class Tracker:
             prompted=prompt is not None,
             region_embed=out["region_embed"],
             mask_tokens=out["mask_tokens"],
-            timing_ms={"memory": thing.attention_ms, "mask": _ms(clock), "remember": 0.0},
+            timing_ms={"memory": thing.attention_ms, "mask": ms_since(clock), "remember": 0.0},
         )
 
     def _remember(self, thing: _Thing) -> Tracked:
@@ -213,7 +214,7 @@ class Tracker:
         }
         memory = self._pam.run_graph("memory_encoder", feeds)["memory"]
         thing.memory.keep(self._at, memory, thing.pointer, prompted=found.prompted)
-        found.timing_ms["remember"] = _ms(clock)
+        found.timing_ms["remember"] = ms_since(clock)
         return found
 
     def _frame(self, found: Mapping[int, Tracked], timing_ms: Mapping[str, float]) -> Frame:
@@ -236,7 +237,3 @@ def _no_prompt(image_size: int, slots: int | None) -> dict[str, Array]:
         "mask_prompt": np.zeros((1, 1, side, side), np.float32),
         "has_mask": np.zeros(1, np.float32),
     }
-
-
-def _ms(since: float) -> float:
-    return (time.perf_counter() - since) * 1e3

@@ -15,14 +15,16 @@ from pam_edge.benchmarks.machine import Ticks, Watch
 from pam_edge.benchmarks.peers.bundles import bundle_of, our_side
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OURS, PYTORCH
+from pam_edge.benchmarks.peers.ratios import ratios
 from pam_edge.benchmarks.peers.scene import TASKS
 from pam_edge.benchmarks.peers.turns import Side, Turn, take_turns
 from pam_edge.benchmarks.peers.worker import Worker
-from pam_edge.benchmarks.rows import Row, against
+from pam_edge.benchmarks.rows import Row
 from pam_edge.errors import PamEdgeError, QualityError
+from pam_edge.losses import first_difference
 
 APART = f"{OURS}, four calls"
-GOALS = {APART: 4.0, PYTORCH: 10.0}
+GOALS = {(APART, "total"): 4.0, (PYTORCH, "total"): 10.0}
 CLICKS = 10
 _HERE = "pam_edge.benchmarks.peers"
 
@@ -60,7 +62,7 @@ def measure(job: Job, variant: str, scheme: str) -> list[Row]:
                     worker = stack.enter_context(Worker(name, command, log=job.logs / f"answers-{name}.txt"))
                     job.tell(f"{name}: loading {variant}")
                     versions = worker.ask("load", {"answers": True, "decoder": True})
-                    who = Who(who.side, who.scheme, who.runtime, {**who.versions, **versions}, who.bundle)
+                    who = who.running(versions)
                 turn = _turn(worker, what, job.answer_tokens, said.setdefault(name, []))
                 # Opens graphs and warms up with a quarter of the work.
                 worker.ask(what, {"tasks": TASKS[:1], "tokens": job.answer_tokens})
@@ -81,7 +83,7 @@ def measure(job: Job, variant: str, scheme: str) -> list[Row]:
                 load=side.load, figures=figures, error=side.error,
             )
         )  # fmt: skip
-    return [*rows, *_ratios(job, about, whos, sides)]
+    return [*rows, *ratios(job, about, whos, sides, measures=("total",), goals=GOALS)]
 
 
 def measure_clicks(job: Job, variant: str, scheme: str) -> list[Row]:
@@ -140,28 +142,5 @@ def _turn(worker: Worker, what: str, tokens: int, said: list[list[int]]) -> Turn
 def _same(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:
     """Share of tokens before the first difference of each answer."""
     total = sum(len(answer) for answer in ours)
-    same = 0
-    for a, b in zip(ours, theirs, strict=False):
-        differ = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
-        same += differ[0] if differ else len(a)
+    same = sum(first_difference(a, b) for a, b in zip(ours, theirs, strict=False))
     return same / total if total else 0.0
-
-
-def _ratios(job: Job, about: Subject, whos: dict[str, Who], sides: Sequence[Side]) -> list[Row]:
-    by_name = {side.name: side for side in sides if not side.error}
-    if OURS not in by_name:
-        return []
-    ours = by_name[OURS]
-    return [
-        figure(
-            job,
-            about,
-            whos[OURS],
-            measure="total",
-            samples=ours.samples["total"],
-            load=ours.load,
-            against=against(ours.samples["total"], other.samples["total"], side=name, goal=GOALS[name]),
-        )
-        for name, other in by_name.items()
-        if name != OURS
-    ]

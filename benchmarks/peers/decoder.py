@@ -14,9 +14,10 @@ from pam_edge.benchmarks.peers.bundles import bundle_of, decoder_bytes, our_side
 from pam_edge.benchmarks.peers.environments import environment, python
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import GENAI, LLAMA_CPP, OURS, pin_named
+from pam_edge.benchmarks.peers.ratios import ratios
 from pam_edge.benchmarks.peers.turns import Side, take_turns
 from pam_edge.benchmarks.peers.worker import Worker
-from pam_edge.benchmarks.rows import Row, against
+from pam_edge.benchmarks.rows import Row
 from pam_edge.config import variant_named
 from pam_edge.errors import PamEdgeError
 
@@ -54,11 +55,11 @@ def measure(job: Job, variant: str, scheme: str) -> list[Row]:
                 rows += [figure(job, about, who, measure=m, error=str(e)) for m in MEASURES]
                 job.tell(f"{name}: {e}")
                 continue
-            whos[name], weights[name] = _with(who, said), size
+            whos[name], weights[name] = who.running(said), size
             sides.append(Side(name, worker, _turn(worker, tokens, job.tokens)))
         take_turns(sides, rounds=job.rounds, warmup=job.warmup, tell=job.tell)
     rows += [row for side in sides for row in _rows(job, about, whos[side.name], side, weights[side.name])]
-    return [*rows, *_ratios(job, about, whos, sides)]
+    return [*rows, *ratios(job, about, whos, sides, measures=MEASURES, goals=GOALS)]
 
 
 def _side(job: Job, name: str, variant: str, scheme: str) -> tuple[Who, list[str], int]:
@@ -89,10 +90,6 @@ def _turn(worker: Worker, tokens: Sequence[int], steps: int) -> Any:
     return lambda: worker.ask("turn", {"tokens": list(tokens), "steps": steps})
 
 
-def _with(who: Who, said: dict[str, str]) -> Who:
-    return Who(who.side, who.scheme, who.runtime, {**who.versions, **said}, who.bundle)
-
-
 def _rows(job: Job, about: Subject, who: Who, side: Side, weights: int) -> list[Row]:
     rows = []
     for name, work in (("prefill", job.prompt), ("decode", job.tokens)):
@@ -109,27 +106,4 @@ def _rows(job: Job, about: Subject, who: Who, side: Side, weights: int) -> list[
                 error=side.error,
             )
         )  # fmt: skip
-    return rows
-
-
-def _ratios(job: Job, about: Subject, whos: dict[str, Who], sides: Sequence[Side]) -> list[Row]:
-    by_name = {side.name: side for side in sides if not side.error}
-    if OURS not in by_name:
-        return []
-    rows = []
-    for peer in (name for name in by_name if name != OURS):
-        for name in MEASURES:
-            ours, theirs = by_name[OURS].samples[name], by_name[peer].samples[name]
-            factor = against(ours, theirs, side=peer, goal=GOALS.get((peer, name)))
-            rows.append(
-                figure(
-                    job,
-                    about,
-                    whos[OURS],
-                    measure=name,
-                    samples=ours,
-                    load=by_name[OURS].load,
-                    against=factor,
-                )
-            )
     return rows

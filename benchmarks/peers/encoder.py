@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from pam_edge.benchmarks.peers.bundles import bundle_of, float_encoder, our_side
 from pam_edge.benchmarks.peers.environments import environment, python
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OPENVINO, OURS, PYTORCH, pin_named
+from pam_edge.benchmarks.peers.ratios import ratios
 from pam_edge.benchmarks.peers.turns import Side, Turn, take_turns
 from pam_edge.benchmarks.peers.worker import Worker
-from pam_edge.benchmarks.rows import Row, against
+from pam_edge.benchmarks.rows import Row
 from pam_edge.errors import PamEdgeError
 
 PEERS = (PYTORCH, OPENVINO)
 OURS_FLOAT = f"{OURS} fp32"
-GOALS = {PYTORCH: 1.6}
+GOALS = {(PYTORCH, "encode"): 1.6}
 _HERE = "pam_edge.benchmarks.peers"
 
 
@@ -46,7 +46,7 @@ def measure(job: Job, variant: str, scheme: str) -> list[Row]:
                 rows.append(figure(job, about, who, measure="encode", error=str(e)))
                 job.tell(f"{name}: {e}")
                 continue
-            whos[name] = Who(who.side, who.scheme, who.runtime, {**who.versions, **said}, who.bundle)
+            whos[name] = who.running(said)
             sides.append(Side(name, worker, _turn(worker)))
         take_turns(sides, rounds=job.rounds, warmup=job.warmup, tell=job.tell)
     for side in sides:
@@ -62,7 +62,7 @@ def measure(job: Job, variant: str, scheme: str) -> list[Row]:
                 error=side.error,
             )
         )
-    return [*rows, *_ratios(job, about, whos, sides)]
+    return [*rows, *ratios(job, about, whos, sides, measures=("encode",), goals=GOALS)]
 
 
 def _side(job: Job, name: str, variant: str, scheme: str) -> tuple[Who, list[str]]:
@@ -88,23 +88,3 @@ def _side(job: Job, name: str, variant: str, scheme: str) -> tuple[Who, list[str
 
 def _turn(worker: Worker) -> Turn:
     return lambda: worker.ask("encode")
-
-
-def _ratios(job: Job, about: Subject, whos: dict[str, Who], sides: Sequence[Side]) -> list[Row]:
-    by_name = {side.name: side for side in sides if not side.error}
-    if OURS not in by_name:
-        return []
-    ours = by_name[OURS]
-    return [
-        figure(
-            job,
-            about,
-            whos[OURS],
-            measure="encode",
-            samples=ours.samples["encode"],
-            load=ours.load,
-            against=against(ours.samples["encode"], other.samples["encode"], side=name, goal=GOALS.get(name)),
-        )
-        for name, other in by_name.items()
-        if name != OURS
-    ]

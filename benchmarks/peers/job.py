@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pam_edge.benchmarks.rows import Against, Load, Machine, Row, Unit, stats
@@ -53,6 +53,10 @@ class Who:
     runtime: str
     versions: Mapping[str, str] = field(default_factory=dict)
     bundle: str = ""
+
+    def running(self, versions: Mapping[str, str]) -> Who:
+        """The same side, with what its worker says it runs."""
+        return replace(self, versions={**self.versions, **versions})
 
 
 def figure(

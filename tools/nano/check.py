@@ -182,6 +182,18 @@ def panel(path: Path, rows: list[dict[str, Any]], tower: VisionTower) -> None:
         Image.fromarray(np.concatenate(lines)).save(path)
 
 
+def options(about: str | None, *, count: int) -> argparse.ArgumentParser:
+    """What a check is told: which weights (see `open_parts`), and which held-out scenes or clips."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--sam", type=Path)
+    parser.add_argument("--language", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--seed", type=int, default=900)
+    parser.add_argument("--count", type=int, default=count)
+    return parser
+
+
 def open_parts(given: argparse.Namespace) -> tuple[VisionTower, Words | None]:
     """The modules of `--weights`, or of `--sam` and, where given, `--language` with `--tokenizer`."""
     tower, perceiver, language = VisionTower(NANO.vision), Perceiver(NANO), Language(NANO.language)
@@ -207,13 +219,7 @@ def open_parts(given: argparse.Namespace) -> tuple[VisionTower, Words | None]:
 
 def main() -> None:
     """Print the figures as JSON; `--failures FILE.png` draws the worst masks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--sam", type=Path)
-    parser.add_argument("--language", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--seed", type=int, default=900)
-    parser.add_argument("--count", type=int, default=60)
+    parser = options(__doc__, count=60)
     parser.add_argument("--failures", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)

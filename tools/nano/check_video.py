@@ -12,12 +12,10 @@ last mask and with nano's own caption before as history; and the clip as a whole
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +38,7 @@ from pam_edge.captions import frame_choice
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
 from tools.nano import crew
-from tools.nano.check import Words, greedy, open_parts, prefix
+from tools.nano.check import Words, greedy, open_parts, options, prefix
 from tools.nano.data import SIDE, squeezed
 from tools.nano.video_words import clip_tokens
 
@@ -143,13 +141,7 @@ def check_whole(
 
 def main() -> None:
     """Print the figures as JSON; what went wrong goes to stderr."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--sam", type=Path)
-    parser.add_argument("--language", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--seed", type=int, default=900)
-    parser.add_argument("--count", type=int, default=20)
+    parser = options(__doc__, count=20)
     parser.add_argument("--masks-only", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
