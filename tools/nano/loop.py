@@ -1,7 +1,7 @@
 """The loop that nano's trainings share: time, learning rate, gradients, averages, log, checkpoint.
 
 It knows neither data nor loss. Started again with the same folder it goes on where it stopped; the schedule
-follows training time, since the machine is shared.
+follows the processor time of training, so that other work on the machine makes it longer and not shorter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(
         average.restore(state["average"])
         step, before = int(state["step"]), float(state["seconds"])
     parameters = [p for group in adam.param_groups for p in group["params"]]
-    clock, rows, progress = crew.Clock(before), [], before / (60 * given.minutes)
+    clock, rows, progress = crew.Clock(before, member.device), [], before / (60 * given.minutes)
     while progress < 1:
         for group in adam.param_groups:
             group["lr"] = crew.rate(progress, peak=given.peak)

@@ -3,7 +3,7 @@
     python -m tools.nano.train_sam --scenes FOLDER --out FOLDER --minutes 55
 
 Started again with the same folder it goes on where it stopped. The schedule follows training time, not steps,
-since the machine is shared; the log says how many steps that was.
+by this process's own clock, since the machine is shared; the log says how many steps that was.
 """
 
 from __future__ import annotations
