@@ -17,13 +17,15 @@ from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import UsageError
 from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
-from pam_edge.export.onnx_weights import ROPE_COS, ROPE_SIN, Weight, paged
+from pam_edge.export.onnx_weights import ROPE_COS, ROPE_SIN, Band, Weight, bands, paged
 from pam_edge.quantize.blockwise import BITS, block_size
 from pam_edge.quantize.schemes import Scheme
 
 WEIGHTS, EMBEDDING = "decoder.bin", "embedding.bin"
 NAME = "decoder"  # of the graph, in schemes and bundles
 _OPSET, _IR = 20, 10
+# An engine packs a matrix while it still holds the mapped one: in bands, a tied head is never there twice.
+_BAND = 1 << 15
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: 2 to 4 times as fast as float32 ones
 
 Stored = Literal["float32", "float16", "q8", "q4"]
@@ -43,7 +45,7 @@ class DecoderGraph:
         lm = self.language
         cos = self.weight("rope.cos", (lm.max_length, lm.head_dim // 2), ROPE_COS)
         sin = self.weight("rope.sin", (lm.max_length, lm.head_dim // 2), ROPE_SIN)
-        head, head_name = self.head()
+        head = self.head()
         self.last_position()
         residual, hidden = "embeds", "layer.0.normed"
         norm = self.norm_weight("language.layers.0.input_layernorm.weight")
@@ -52,13 +54,13 @@ class DecoderGraph:
         )
         for i in range(lm.layers):
             residual, hidden = self.layer(i, residual, hidden, rope=(cos, sin))
-        self.logits(hidden, head, head_name)
+        table = self.logits(hidden, head)
         graph = helper.make_graph(
             self.nodes,
             NAME,
             [_value_info(spec) for spec in inputs],
             [_value_info(spec) for spec in outputs],
-            [proto for weight in (*self.weights, *((head,) if lm.tied else ())) for proto in weight.protos()],
+            [proto for weight in (*self.weights, *table) for proto in weight.protos()],
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="pam-edge")
@@ -133,7 +135,7 @@ class DecoderGraph:
             self.node("Add", [f"{key}.product", self.weight(f"{key}.bias", shape[1:], f"{key}.bias")], [out])
         return out
 
-    def blocks(self, x: str, weight: Weight, out: str, *, bias: str = "") -> str:
+    def blocks(self, x: str, weight: Weight | Band, out: str, *, bias: str = "") -> str:
         """x @ W^T (+ b) with W in blocks."""
         rows, width = weight.shape
         self.node(
@@ -149,23 +151,30 @@ class DecoderGraph:
         )
         return out
 
-    def head(self) -> tuple[Weight, str]:
-        """The head's weight, and its name as it is read; a tied one lies in the embedding's file."""
+    def head(self) -> Weight:
+        """The head's weight; a tied one lies in the embedding's file."""
         lm = self.language
         if lm.tied:
-            head = replace(table_weight(lm, self.scheme), name="head")
-        else:
-            key, shape = LM_HEAD, (lm.vocab_size, lm.hidden_size)
-            head = self.add("head", shape, [key], [lm.vocab_size], stored_as(self.scheme, key, shape))
-        return head, head.name if head.storage in BITS else self.widened(head)
+            return replace(table_weight(lm, self.scheme), name="head")
+        key, shape = LM_HEAD, (lm.vocab_size, lm.hidden_size)
+        return self.add("head", shape, [key], [lm.vocab_size], stored_as(self.scheme, key, shape))
 
-    def logits(self, hidden: str, head: Weight, name: str) -> None:
-        """[B, H] to `logits`."""
-        if head.storage in BITS:
+    def logits(self, hidden: str, head: Weight) -> tuple[Weight | Band, ...]:
+        """[B, H] to `logits`; the weights that this reads from the embedding's file."""
+        if head.storage not in BITS:
+            # Stored [V, H] as the embedding is, and read transposed: one copy on disk serves both.
+            self.node("Gemm", [hidden, self.widened(head)], ["logits"], transB=1)
+            return (head,) if self.language.tied else ()
+        if not self.language.tied:
+            self.blocks(hidden, head, "logits")
+            return ()
+        parts = bands(head, _BAND)
+        if len(parts) == 1:
             self.blocks(hidden, head, "logits")
         else:
-            # Stored [V, H] as the embedding is, and read transposed: one copy on disk serves both.
-            self.node("Gemm", [hidden, name], ["logits"], transB=1)
+            outs = [self.blocks(hidden, part, f"{part.name}.logits") for part in parts]
+            self.node("Concat", outs, ["logits"], axis=-1)
+        return parts
 
     def add_and_norm(self, residual: str, x: str, norm: str, at: str) -> tuple[str, str]:
         """(residual + x, its RMS norm)."""

@@ -47,6 +47,14 @@ class Part:
         """Its size in the file."""
         return _ITEM[self.kind] * int(np.prod(self.shape))
 
+    def proto(self, file: str) -> TensorProto:
+        """What the graph says of it."""
+        proto = TensorProto(name=self.name, data_type=self.kind, data_location=TensorProto.EXTERNAL)
+        proto.dims.extend(self.shape)
+        for key, value in (("location", file), ("offset", self.offset), ("length", self.bytes)):
+            proto.external_data.add(key=key, value=str(value))
+        return proto
+
 
 class Rows(Protocol):
     """A weight, or what reads rows of it when they are asked for: an array is one as it is."""
@@ -100,12 +108,46 @@ class Weight:
 
     def protos(self) -> Iterator[TensorProto]:
         """What the graph says of it."""
-        for part in self.parts:
-            proto = TensorProto(name=part.name, data_type=part.kind, data_location=TensorProto.EXTERNAL)
-            proto.dims.extend(part.shape)
-            for key, value in (("location", self.file), ("offset", part.offset), ("length", part.bytes)):
-                proto.external_data.add(key=key, value=str(value))
-            yield proto
+        return (part.proto(self.file) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows of a weight in blocks, where they lie in its file: to the graph a weight of its own."""
+
+    whole: Weight
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.whole.name}.{self.start}"
+
+    @property
+    def scales(self) -> str:
+        return f"{self.name}.scales"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stop - self.start, *self.whole.shape[1:])
+
+    @property
+    def storage(self) -> Storage:
+        return self.whole.storage
+
+    def protos(self) -> Iterator[TensorProto]:
+        """What the graph says of it."""
+        for name, part in zip((self.name, self.scales), self.whole.parts, strict=True):
+            offset = part.offset + self.start * (part.bytes // part.shape[0])
+            yield Part(name, part.kind, (self.shape[0], *part.shape[1:]), offset).proto(self.whole.file)
+
+
+def bands(weight: Weight, rows: int) -> tuple[Weight | Band, ...]:
+    """A weight in blocks as bands of at most `rows` rows; itself where one is enough."""
+    count = weight.shape[0]
+    if count <= rows:
+        return (weight,)
+    return tuple(Band(weight, start, min(start + rows, count)) for start in range(0, count, rows))
 
 
 def paged(offset: int) -> int:

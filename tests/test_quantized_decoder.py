@@ -15,6 +15,7 @@ from pam_edge.bundle import Bundle
 from pam_edge.config import LanguageConfig
 from pam_edge.describe import bundle_step_bytes
 from pam_edge.errors import UsageError
+from pam_edge.export import decoder_graph
 from pam_edge.export.onnx_decoder import language2onnx
 from pam_edge.export.onnx_weights import PAGE
 from pam_edge.quantize.blockwise import Blocks, dequantize, quantize
@@ -81,6 +82,24 @@ def exact(bundle: Bundle) -> Bundle:
 def prompt(lm: LanguageConfig, length: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng([seed, length])
     return rng.standard_normal((length, lm.hidden_size), dtype=np.float32)
+
+
+@pytest.mark.parametrize("scheme", [Q8, ALL4], ids=["q8", "q4"])
+def test_a_head_in_bands_says_the_same_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: Scheme
+) -> None:
+    """97 rows in bands of 40: the last is shorter, and none of them lies where the table begins but one."""
+    said = []
+    for name, band in (("whole", 1 << 15), ("bands", 40)):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(decoder_graph, "_BAND", band)
+        bundle = tiny_bundle(tmp_path / name, WIDE, scheme)
+        decoder = open_decoder(bundle, threads=1)
+        said.append(np.stack([decoder.prefill([prompt(WIDE, 9)]), decoder.step([3]), decoder.step([96])]))
+        graph = onnx.load(bundle.folder / "decoder.onnx", load_external_data=False).graph
+        heads = sum(node.output[0].endswith("logits") for node in graph.node)
+        assert heads == (1 if name == "whole" else 4)  # three bands, and what puts them together
+    np.testing.assert_array_equal(*said)
 
 
 @pytest.mark.parametrize("case", CASES)
