@@ -6,7 +6,9 @@ one at a time, large ones in rows; no file's code is ever run. This module knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,14 @@ class Checkpoint:
         """One tensor, float32, read (or made) now; it may alias the memory-mapped file."""
         return self._entries[key].read()
 
+    def read_by(self, tensor: Callable[[str], Tensor]) -> Checkpoint:
+        """The same checkpoint, its whole tensors given by `tensor`, which takes a key."""
+        other = copy.copy(self)
+        other._entries = {
+            key: Entry(entry.shape, partial(_rows_of, tensor, key)) for key, entry in self._entries.items()
+        }
+        return other
+
     def lazy(self, key: str) -> LazyRows:
         """A tensor whose rows are read when they are asked for."""
         return LazyRows(self._entries[key])
@@ -113,6 +123,11 @@ class Checkpoint:
     def rows(self, key: str, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of a tensor, as `tensor` would give them, without reading the others."""
         return self._entries[key].rows(start, stop)
+
+
+def _rows_of(tensor: Callable[[str], Tensor], key: str, start: int, stop: int) -> Tensor:
+    found = tensor(key)
+    return found[start:stop] if found.ndim else found
 
 
 def open_checkpoint(

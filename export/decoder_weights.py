@@ -38,6 +38,25 @@ class _Stored:
     transposed: bool
 
 
+class StoredRows:
+    """A weight by its rows: `weight[3:7]` reads four of them; the file is let go of at once."""
+
+    def __init__(self, key: str, stored: _Stored) -> None:
+        self.shape = stored.shape[::-1] if stored.transposed else stored.shape
+        self._key, self._stored = key, stored
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int_], /) -> npt.NDArray[np.float32]:
+        """These rows, float32, as a copy. Raises IntegrityError."""
+        stored = self._stored
+        try:
+            values = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
+        except (OSError, ValueError, OverflowError) as e:
+            raise IntegrityError(
+                f"cannot read {self._key} in {stored.path}: {e}; export the bundle again"
+            ) from e
+        return np.array((values.T if stored.transposed else values)[rows], np.float32, order="C")
+
+
 class DecoderWeights:
     """Weights of a float bundle by canonical key, as `language2onnx` wants them."""
 
@@ -71,13 +90,9 @@ class DecoderWeights:
         except Exception as e:  # protobuf's own errors, or a file that holds what ours never do
             raise IntegrityError(f"{path} is not a float decoder of ours ({e!r}); export it again") from e
 
-    def __call__(self, key: str) -> npt.NDArray[np.float32]:
-        """The weight, float32, laid out as in Qwen2's own files. Raises IntegrityError."""
+    def __call__(self, key: str) -> StoredRows:
+        """The weight, float32, laid out as in Qwen2's files. Raises IntegrityError where there is none."""
         stored = self._stored.get(key)
         if stored is None:
             raise IntegrityError(f"{self._file} has no weight {key!r}; export the bundle again")
-        try:
-            values = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
-        except (OSError, ValueError, OverflowError) as e:
-            raise IntegrityError(f"cannot read {key} in {stored.path}: {e}; export the bundle again") from e
-        return np.ascontiguousarray(values.T if stored.transposed else values, dtype=np.float32)
+        return StoredRows(key, stored)

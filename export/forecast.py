@@ -14,7 +14,6 @@ from pathlib import Path
 from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
-from pam_edge.export.golden import answers_greedily
 from pam_edge.export.onnx_weights import AT_ONCE
 from pam_edge.quantize.calibrate import CALIBRATED
 from pam_edge.quantize.schemes import STORED, Scheme, Storage
@@ -54,11 +53,12 @@ class Forecast:
     def text(self) -> str:
         """For people, on one line."""
         steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
-        return f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+        return f"this takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
 
 
 def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> Forecast:
     """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says."""
+    from pam_edge.export.golden import answers_greedily  # torch, which `quantize` does without
 
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
@@ -66,7 +66,7 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
     stored = dict.fromkeys([graph for graphs in EXPORTED.values() for graph in graphs], 0)
     for key, shape in shapes.items():
         for graph in next((graphs for prefix, graphs in EXPORTED.items() if key.startswith(prefix)), ()):
-            stored[graph] += math.ceil(STORED[_storage(scheme, graph, key, shape)] * math.prod(shape))
+            stored[graph] += math.ceil(STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape))
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
     quantized = scheme.calibrated
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
@@ -92,7 +92,7 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
     )
 
 
-def _storage(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
+def stored_as(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
     """Integer activations are for the image graphs' products alone; what else a rule means by it stays."""
     found = scheme.storage(graph, key, shape)
     kept = found == "w8a8" and (graph not in CALIBRATED or len(shape) != 2)
@@ -105,13 +105,13 @@ def check_fits(needed: Forecast, folder: Path) -> None:
     if have is not None and needed.peak > have:
         step = max(needed.memory, key=needed.memory.__getitem__)
         raise WontFitError(
-            f"this export needs about {size(needed.peak)} of memory (for {step}), {size(have)} are free: "
-            "close other programs, use a machine with more, or export a smaller variant"
+            f"this needs about {size(needed.peak)} of memory (for {step}), {size(have)} are free: "
+            "close other programs, use a machine with more, or take a smaller variant"
         )
     free = host.free_disk(folder)
     if free is not None and needed.disk > free + _held(folder):
         raise WontFitError(
-            f"this export needs about {size(needed.disk)} of disk, {size(free)} are free at {folder}: "
+            f"this needs about {size(needed.disk)} of disk, {size(free)} are free at {folder}: "
             "free some space, or give -o a folder on another disk"
         )
 

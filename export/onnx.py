@@ -21,6 +21,7 @@ from torch import nn
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.export.attention import fused_attention
+from pam_edge.export.placeholders import Placeholders
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import FP32, Scheme
 
@@ -38,10 +39,12 @@ def module2onnx(
     path: Path,
     *,
     scheme: Scheme = FP32,
+    placeholders: Placeholders | None = None,
 ) -> tuple[Path, ...]:
     """Write `module` as `path` (.onnx), large weights as `.bin` beside it; return the files written.
 
-    Weights are stored as `scheme` says of the graph that `path` is named after. Positional arguments are
+    Weights are stored as `scheme` says of the graph that `path` is named after; those of the module that are
+    of `placeholders` are read one at a time while they are written. Positional arguments are
     `inputs`, results `outputs`, in order; named axes stay free from 1 up. The file carries no paths of this
     machine, and the same module gives the same bytes.
     Raises UsageError where the scheme wants integers, which are not written here, ValueError where the
@@ -52,6 +55,8 @@ def module2onnx(
     model = _trace(module.eval(), inputs, outputs)
     _name_layers(model)
     _strip(model)
+    if placeholders is not None:
+        placeholders.fill(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         _check_border(path.name, given, specs)
     storage = partial(scheme.storage, path.stem)

@@ -6,7 +6,7 @@ Knows modules, the exporter and the recordings; not the order of graphs, nor wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from pam_edge.export.graphs import (
 from pam_edge.export.layered import embedded, last_logits
 from pam_edge.export.onnx import module2onnx
 from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
+from pam_edge.export.placeholders import Placeholders
 from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
 from pam_edge.golden import Told, npz_bytes
 from pam_edge.prompts import PAM_PROMPTS, Texts
@@ -78,7 +79,11 @@ class Part:
             files = _write_decoder(self.checkpoint, place, scheme, tell)
         else:
             specs = graph_specs(self.checkpoint.variant, self.name)
-            files = module2onnx(self._module(), *specs, place / f"{before}{self.name}.onnx", scheme=scheme)
+            # torch's exporter keeps what it was given, whoever else lets go of it.
+            held = Placeholders(self.checkpoint)
+            module = replace(self, checkpoint=held.checkpoint)._module()
+            path = place / f"{before}{self.name}.onnx"
+            files = module2onnx(module, *specs, path, scheme=scheme, placeholders=held)
         return tuple(file.name for file in files)
 
     def _module(self) -> nn.Module:

@@ -20,7 +20,9 @@ from pam_edge.bundle import Bundle, Check, FileRef, Manifest
 from pam_edge.errors import UsageError, cannot_write
 from pam_edge.export.decoder_weights import DecoderWeights
 from pam_edge.export.finish import GOLDEN, REST, TOKENIZER, Report, finish
+from pam_edge.export.forecast import Forecast
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record, language2onnx
+from pam_edge.export.quantize_forecast import quantize_forecast
 from pam_edge.export.weight_check import weight_check
 from pam_edge.export.workspace import Workspace
 from pam_edge.golden import Losses
@@ -45,6 +47,7 @@ class QuantizePlan:
     losses: Losses
     samples: Samples | None  # to calibrate on; None where the scheme needs none
     options: dict[str, str]  # what the bytes depend on
+    needs: Forecast
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ def plan_quantize(source: Bundle, scheme: str, *, samples: Callable[[], Samples]
     options = {"bundle": manifest.sha256, "scheme": chosen.name}
     options["calibrated on"] = "nothing" if seen is None else seen.about
     options |= {tool: version(tool) for tool in TOOLS}
-    return QuantizePlan(source, chosen, losses, seen, options)
+    return QuantizePlan(source, chosen, losses, seen, options, quantize_forecast(source, chosen))
 
 
 def quantize_bundle(

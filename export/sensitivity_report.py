@@ -7,6 +7,7 @@ decoders as it has layers. Knows plans and parts; how noise is measured is known
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,11 +88,11 @@ def _decoder(settled: QuantizePlan, tell: Tell) -> Iterator[Sensitive]:
             continue
         for key in weight.keys:
             values = tensor(key)
-            picked = np.linspace(0, len(values) - 1, min(ROWS, len(values))).astype(int)
-            sample = np.ascontiguousarray(values[picked])
+            count, size = values.shape[0], math.prod(values.shape)
+            sample = values[np.linspace(0, count - 1, min(ROWS, count)).astype(int)]
             blocks = quantize(sample, bits=BITS[weight.storage], name=key)
             lost = noise(dequantize(blocks, sample.shape[1]), sample)
-            found.setdefault(_layer_of(key), []).append((weight.storage, values.size, lost))
+            found.setdefault(_layer_of(key), []).append((weight.storage, size, lost))
     for part, rows in found.items():
         storage, size = "+".join(sorted({row[0] for row in rows})), sum(row[1] for row in rows)
         worst = round(max(row[2] for row in rows), 5)

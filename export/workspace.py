@@ -114,13 +114,20 @@ class Workspace:
             yield place
 
     def keep(self, name: str, files: Sequence[str], *, scratch: Sequence[str] = ()) -> Step:
-        """Move a step's files out of the partial folder and record them, in this order; `scratch` will go."""
+        """Move a step's files out of the partial folder and record them, in this order; `scratch` will go.
+
+        `files` are on the disk before anything says that they are done. A scratch file that a power cut takes
+        is made again.
+        """
         place = self.folder / PARTIAL
         with self._writing(self.folder):
             step = Step(
                 files=tuple(file_ref(place / file) for file in files),
                 scratch=tuple(file_ref(place / file) for file in scratch),
             )
+            for file in files:
+                with (place / file).open("r+b") as f:
+                    os.fsync(f.fileno())
             for file in (*files, *scratch):
                 (place / file).replace(self.folder / file)
             place.rmdir()

@@ -106,6 +106,7 @@ def quantize(
     held = source.manifest
     try:
         from pam_edge.export.finish import VERIFY
+        from pam_edge.export.forecast import check_fits
         from pam_edge.export.quantized import plan_quantize, quantize_bundle
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"quantizing needs {e.name}: pip install 'pam-edge[export]'") from e
@@ -115,6 +116,8 @@ def quantize(
         _report(settled, as_json=as_json)
         return
     folder = out or Path(f"{held.variant.name}-{held.target}-{scheme}")
+    note(settled.needs.text())
+    check_fits(settled.needs, folder)
     with _resumable(folder):
         made = quantize_bundle(settled, folder, force=force, report=Progress([*settled.steps, VERIFY]))
     show(f"{verification_table(made.manifest.verification)}\nbundle: {folder}")
