@@ -70,6 +70,7 @@ def opened(model: ir.Model, folder: Path, *, threads: int = 0) -> ort.InferenceS
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # it keeps the peak of every size it ever gave
+    options.enable_mem_pattern = False  # from the second run on it takes all of a run at once
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return ort.InferenceSession(
         ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
