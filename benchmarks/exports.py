@@ -15,6 +15,7 @@ import os
 import platform
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -87,12 +88,13 @@ def run(arguments: Sequence[str], *, kill_after: float | None = None) -> Ran:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "export", *arguments], stdout=subprocess.DEVNULL
     )
-    while kill_after is not None and time.monotonic() - clock < kill_after:
+    while kill_after is not None:
         if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             break
+        if time.monotonic() - clock >= kill_after:
+            os.kill(process.pid, signal.SIGKILL)  # Popen's would wait for it, and with it go its figures
+            break
         time.sleep(0.05)
-    if kill_after is not None:
-        process.kill()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.monotonic() - clock
@@ -121,7 +123,7 @@ def killed(arguments: Sequence[str], folder: Path, *, kills: int, like: Path, ab
     while len(died) < kills:
         after = draw.uniform(0.05, 1.6 / kills) * about_s
         ran.append(run([*arguments, "-o", str(folder)], kill_after=after))
-        if ran[-1].code != -9:
+        if ran[-1].code != -signal.SIGKILL:
             raise EnvironmentProblem(
                 f"the export ended with code {ran[-1].code} after {len(died)} of {kills} kills; "
                 f"remove {folder} and give fewer"

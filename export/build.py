@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from pam_edge import packaged
+from pam_edge import host, packaged
 from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
@@ -120,6 +120,8 @@ def build(
                     found = part.record(recorded, limit=tolerance.tie, tell=partial(_from, report, name, 0.0))
                     save_recording(place / kept, found)
                 work.keep(kept, [], scratch=[kept])
+                del found
+                host.return_freed_memory()
             if work.finished(name) is None:
                 work.keep(name, _write(settled, part, work, partial(_from, report, name, 0.3)))
             report(name, 1.0)

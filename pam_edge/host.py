@@ -6,9 +6,11 @@ is available is the least of the machine's and every enclosing group's headroom.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 MIB = 1 << 20
@@ -72,6 +74,16 @@ def cpu_features(*, proc: Path = Path("/proc")) -> tuple[str, ...] | None:
             have = set(value.split())
             return tuple(flag for flag in CPU_FLAGS if flag in have)
     return None
+
+
+def return_freed_memory() -> None:
+    """Have the C library give back to the system what was freed: tensors of many sizes leave holes, which
+    count as in use. Does nothing where there is no such call.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
 
 
 def describe_host() -> str:

@@ -17,6 +17,7 @@ from exported import Exported
 from onnx import numpy_helper
 from small_bundle import replace
 
+from pam_edge import host
 from pam_edge.benchmarks.calibration import samples_for, world_samples
 from pam_edge.bundle import MANIFEST, Bundle
 from pam_edge.errors import IntegrityError, UsageError
@@ -135,6 +136,19 @@ def test_what_cannot_be_quantized_is_refused_in_time(float_nano: Path, int8: Pat
     )
     refused(pam_edge("quantize", float_nano, "--scheme", "int8", "-o", float_nano), 2, "itself")
     assert not out.exists()
+
+
+def test_what_it_takes_is_told_and_what_does_not_fit_is_refused(
+    float_nano: Path, int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = settled("int8", float_nano).needs
+    size = Bundle.open(int8).total_bytes
+    assert size <= needs.disk <= size + 50e6
+    assert 0.3e9 < needs.peak < 1e9
+    monkeypatch.setattr(host, "available_memory", lambda: 10**8)
+    words = ("quantize", float_nano, "--scheme", "int8", "--calibrate", "world", "-o", tmp_path / "out")
+    refused(pam_edge(*words), 7, "100.0 MB are free")
+    assert not (tmp_path / "out").exists()
 
 
 def test_samples_have_a_default_where_one_makes_sense() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_finished_steps_are_found_again_and_scratch_goes_at_the_end(tmp_path: Pa
         make(work, "two")
         work.close()
     assert sorted(p.name for p in folder.iterdir()) == ["one.bin", "two.bin"]
+
+
+def test_files_are_on_the_disk_before_a_step_counts_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, done, synced = tmp_path / "out", os.fsync, list[tuple[str, bool]]()
+    names: dict[int, str] = {}
+
+    def fsync(number: int) -> None:
+        state = folder / STATE
+        told = state.exists() and b'"one"' in state.read_bytes()
+        names.update({path.stat().st_ino: path.name for path in folder.rglob("*")})
+        synced.append((names[os.fstat(number).st_ino], told))
+        done(number)
+
+    with open_(folder) as work:
+        monkeypatch.setattr(os, "fsync", fsync)
+        make(work, "one")
+    assert synced == [("one.bin", False), (STATE + ".tmp", False)]
 
 
 def test_the_shelf_is_of_its_options_alone_and_goes_at_the_end(tmp_path: Path) -> None:
