@@ -121,7 +121,7 @@ def killed(arguments: Sequence[str], folder: Path, *, kills: int, like: Path, ab
     ran: list[Ran] = []
     died: list[Kill] = []
     while len(died) < kills:
-        after = draw.uniform(0.05, 1.6 / kills) * about_s
+        after = draw.uniform(0.03, 1.3 / kills) * about_s
         ran.append(run([*arguments, "-o", str(folder)], kill_after=after))
         if ran[-1].code != -signal.SIGKILL:
             raise EnvironmentProblem(
