@@ -22,7 +22,7 @@ from pam_edge.tables import size
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
 FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
-CALIBRATING_A_PIXEL = 800  # the engine while it watches the image encoder, beside those features
+CALIBRATING_A_PIXEL = 1000  # the engine while it watches the image encoder, but for its weights
 SEEN_A_PIXEL = 160  # what calibration keeps of its pictures, gone at the end
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
@@ -79,11 +79,9 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
         + (vision + SEEN_A_PIXEL * pictures if quantized else 0)
         + SMALL_FILES,
         memory={
-            # The exporter keeps the weights it was given, beside those of the float file that is calibrated.
             "image graphs": TOOLS
             + vision
-            + features
-            + (vision + CALIBRATING_A_PIXEL * pictures if quantized else 0),
+            + max(features, CALIBRATING_A_PIXEL * pictures if quantized else 0),
             "decoder": TOOLS + (language + largest if whole else layer + FLOAT * AT_ONCE),
             "verification": TOOLS
             + features

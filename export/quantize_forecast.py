@@ -59,7 +59,7 @@ def quantize_forecast(source: Bundle, scheme: Scheme) -> Forecast:
             + max(features + max(whole[name] for name in float32), whole[DECODER] + largest),
             "image graphs": TOOLS
             + max(whole[name] for name in float32)
-            + (features + CALIBRATING_A_PIXEL * pictures if scheme.calibrated else 0),
+            + (CALIBRATING_A_PIXEL * pictures if scheme.calibrated else 0),
             "decoder": TOOLS + FLOAT * AT_ONCE * 3,
             "verification": TOOLS + features + max(stored.values()),
         },
