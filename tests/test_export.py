@@ -215,6 +215,24 @@ def test_available_memory_is_the_least_of_machine_and_groups(tmp_path: Path) -> 
     assert host.available_memory(proc=proc, groups=groups) == 1500
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Blocks too small for mappings of their own, all freed but the last: the C library keeps the others."""
+
+    def resident() -> int:
+        fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]) * 1024
+
+    host.return_freed_memory()
+    blocks = [bytearray(100_000) for _ in range(2000)]
+    last = blocks.pop()
+    held = resident()
+    del blocks
+    host.return_freed_memory()
+    assert held - resident() > 150e6
+    assert len(last) == 100_000
+
+
 def test_golden_records_the_region_it_clicks(exported: Exported) -> None:
     """The picture, three cases, a whole answer; every case's object is there, so its mask is no constant."""
     bundle = Bundle.open(exported.bundle)
