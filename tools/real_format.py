@@ -2,8 +2,8 @@
 
     python -m tools.real_format random:pam-1.5b --out FOLDER
 
-Writes FOLDER/pam and FOLDER/sam2.pt, to export from as from the real ones. In memory are one shard and what
-SAM 2's file holds, however large the model.
+Writes FOLDER/pam and FOLDER/sam2.pt, to export from as from the real ones, and four drawn pictures for
+`--calibrate FOLDER/pictures`. In memory are one shard and what SAM 2's file holds, however large the model.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pam_edge.config import LanguageConfig
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, token_id
 from pam_edge.export.weight_files import INDEX
+from pam_edge.preprocess import load_image
+from pam_edge.quantize.calibrate import drawn_samples
 from tools.nano.ship import original_key
 from tools.nano.words import tokenizer_config
 
@@ -112,7 +114,12 @@ def main() -> None:
     parser.add_argument("weights", help="as `pam-edge export --weights` takes them")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    write(open_checkpoint(given.weights), given.out)
+    checkpoint = open_checkpoint(given.weights)
+    write(checkpoint, given.out)
+    (given.out / "pictures").mkdir()
+    samples = drawn_samples(checkpoint.variant.vision.image_size)
+    for n in range(samples.count):
+        load_image(samples.at(n).image).save(given.out / "pictures" / f"{n}.png")
 
 
 if __name__ == "__main__":
