@@ -22,7 +22,7 @@ from pam_edge.tables import size
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
 FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of the model's input
-CALIBRATING_A_PIXEL = 1000  # the engine while it watches the image encoder, but for its weights
+CALIBRATING_A_PIXEL = 1250  # the engine while it watches the image encoder, but for its weights
 SEEN_A_PIXEL = 160  # what calibration keeps of its pictures, gone at the end
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables

@@ -20,18 +20,25 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from pam_edge.errors import cannot_write
+from pam_edge.errors import IntegrityError, cannot_write
 from pam_edge.export.checkpoint import Checkpoint
 
 LARGE = 1 << 16  # values: below that a weight is read at once (the exporter computes with some of these)
 _ITEM = np.dtype(np.float32).itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Held:
     key: str
-    start: int  # address
-    bytes: int
+    array: npt.NDArray[np.float32]  # held, so that nothing else comes to lie at its address
+
+    @property
+    def start(self) -> int:
+        return self.array.ctypes.data
+
+    @property
+    def end(self) -> int:
+        return self.start + self.array.nbytes
 
 
 class Placeholders:
@@ -58,7 +65,7 @@ class Placeholders:
             array = value.const_value.numpy()
             address = array.ctypes.data
             at = bisect_right(starts, address) - 1
-            if at < 0 or address >= held[at].start + held[at].bytes:
+            if at < 0 or address >= held[at].end:
                 if np.isnan(array).any():
                     raise ValueError(f"the exporter computed {name} from weights that are not there yet")
                 continue
@@ -77,13 +84,16 @@ class Placeholders:
         shape = self._real.shape(key)
         size = _ITEM * math.prod(shape)
         if size < _ITEM * LARGE:
-            return self._real.tensor(key)
+            found = self._real.tensor(key)
+            if torch.isnan(found).any():  # `fill` would take it for a placeholder's
+                raise IntegrityError(f"{key} holds numbers that are not finite; get the checkpoint again")
+            return found
         try:
             self._lengthen(size)
             mapped = np.memmap(self._file, np.float32, "c", shape=shape)
         except OSError as e:
             raise cannot_write(tempfile.gettempdir(), e) from e
-        self._held.append(_Held(key, mapped.ctypes.data, size))
+        self._held.append(_Held(key, mapped))
         return torch.from_numpy(mapped)
 
     def _lengthen(self, size: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pam_edge.bundle import TensorSpec, Weights
 from pam_edge.config import NANO
+from pam_edge.errors import IntegrityError
 from pam_edge.export import placeholders
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.graphs import StatelessName, graph_specs
@@ -152,3 +153,29 @@ def test_small_weights_are_read_at_once() -> None:
     for key in ("language.norm.weight", "vision.no_mem_embed", "vision.image_encoder.trunk.pos_embed"):
         assert torch.equal(held.tensor(key), real.tensor(key))
         assert torch.equal(held.rows(key, 0, 1), real.rows(key, 0, 1))
+
+
+def test_no_two_weights_ever_lie_at_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even those that their module has let go of: a constant made later could take the place."""
+    monkeypatch.setattr(placeholders, "LARGE", 2048)
+    real = open_checkpoint("random:nano")
+    held = Placeholders(real)
+    keys = [key for key in real.keys() if key.startswith("vision.")]  # noqa: SIM118  (no mapping)
+    places = [held.checkpoint.tensor(key).data_ptr() for key in keys if np.prod(real.shape(key)) >= 2048]
+    assert len(set(places)) == len(places) > 50
+
+
+def test_a_small_weight_that_is_no_number_is_named() -> None:
+    def nothing(start: int, stop: int) -> Tensor:
+        return torch.full((stop - start,), torch.nan)
+
+    real = checkpoint()
+    spoilt = Checkpoint(
+        NANO,
+        {"a.bias": Entry((4,), nothing)},
+        weights=real.weights,
+        tokenizer=standin_tokenizer(["x"], size=300),
+        stop_ids=(),
+    )
+    with pytest.raises(IntegrityError, match=r"a\.bias"):
+        Placeholders(spoilt).checkpoint.tensor("a.bias")
