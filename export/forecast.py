@@ -15,10 +15,13 @@ from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
 from pam_edge.export.golden import answers_greedily
+from pam_edge.export.graphs import VIDEO
 from pam_edge.export.onnx_weights import AT_ONCE
+from pam_edge.export.writer import Appetite
 from pam_edge.quantize.calibrate import CALIBRATED
 from pam_edge.quantize.schemes import STORED, Scheme, Storage
 from pam_edge.tables import size
+from pam_edge.targets import Target
 
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
@@ -26,6 +29,8 @@ FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of t
 CALIBRATING_A_PIXEL = 800  # the engine while it watches the image encoder, beside those features
 SEEN_A_PIXEL = 160  # what calibration keeps of its pictures, gone at the end
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
+ENGINE = 100_000_000  # Python, numpy and an engine, before any weights
+WORDS = 512  # positions of the cache beside a region's tokens
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
 EXPORTED: dict[str, tuple[str, ...]] = {  # prefix of a canonical key, and the graphs its tensors go to
     "vision.image_encoder.": ("image_encoder",),
@@ -41,10 +46,14 @@ EXPORTED: dict[str, tuple[str, ...]] = {  # prefix of a canonical key, and the g
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes: `disk` of the finished folder and its scratch files, `memory` at the peak of each step."""
+    """Bytes: `disk` of the finished folder and its scratch files, `memory` at the peak of each step.
+
+    `device` is what the bundle takes of its device's memory when it answers about a picture.
+    """
 
     disk: int
     memory: dict[str, int]
+    device: int = 0
 
     @property
     def peak(self) -> int:
@@ -54,11 +63,20 @@ class Forecast:
     def text(self) -> str:
         """For people, on one line."""
         steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
-        return f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+        return (
+            f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps}); "
+            f"the bundle will take about {size(self.device)} of its device's memory"
+        )
 
 
-def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> Forecast:
+def forecast(
+    variant: Variant,
+    shapes: Mapping[str, tuple[int, ...]],
+    scheme: Scheme,
+    appetite: Appetite | None = None,
+) -> Forecast:
     """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says."""
+    appetite = appetite or Appetite()
 
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
@@ -81,15 +99,29 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
         memory={
             # The exporter keeps the weights it was given, beside those of the float file that is calibrated.
             "image graphs": TOOLS
-            + vision
+            + round(vision * max(1.0, appetite.vision))
             + features
             + (vision + CALIBRATING_A_PIXEL * pictures if quantized else 0),
-            "decoder": TOOLS + (language + largest if whole else layer + FLOAT * AT_ONCE),
+            "decoder": TOOLS
+            + max(
+                language + largest if whole else layer + FLOAT * AT_ONCE, round(language * appetite.language)
+            ),
             "verification": TOOLS
             + features
             + (max(vision, stored["decoder"]) if quantized else max(vision, language) + largest),
         },
+        device=ENGINE
+        + sum(count for graph, count in stored.items() if graph not in VIDEO)
+        + FEATURES_A_PIXEL * pictures
+        + _cache(variant),
     )
+
+
+def _cache(variant: Variant) -> int:
+    """Keys and values of a region's prompt and an answer."""
+    lm = variant.language
+    positions = min(lm.max_length, variant.region_tokens + WORDS)
+    return FLOAT * 2 * lm.layers * lm.kv_heads * lm.head_dim * positions
 
 
 def _storage(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
@@ -116,9 +148,20 @@ def check_fits(needed: Forecast, folder: Path) -> None:
         )
 
 
+def check_suits(needed: Forecast, target: Target) -> None:
+    """Refuse what the device itself has no memory for. Raises WontFitError."""
+    memory = target.memory
+    if memory is not None and needed.device > memory.bytes:
+        raise WontFitError(
+            f"this bundle would need about {size(needed.device)} of memory on {target.title}, which leaves a "
+            f"process {size(memory.bytes)} ({memory.source}): choose a smaller scheme "
+            f"({', '.join(target.schemes)}), a smaller variant (up to {target.variant}) or another target"
+        )
+
+
 def _held(folder: Path) -> int:
     """Bytes already there: what an interrupted export made, or what a new one will replace."""
     try:
-        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except OSError:  # not there yet, or not for us to read: the export itself will say
         return 0

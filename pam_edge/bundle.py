@@ -30,7 +30,9 @@ MAX_MANIFEST_BYTES = 4 << 20
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # No folder, no drive, no "..".
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")]
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
+FileName = Annotated[str, Meta(pattern=rf"^{_FILE}\Z")]
+Place = Annotated[str, Meta(pattern=rf"^{_FILE}(/{_FILE}){{0,5}}\Z")]  # some engines' models are folders
 Text = Annotated[str, Meta(max_length=4096)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
 Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
@@ -43,7 +45,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class FileRef(_Strict, frozen=True):
     """One file of the bundle, relative to its folder."""
 
-    path: FileName
+    path: Place
     bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     sha256: Sha256
 
@@ -56,8 +58,11 @@ class TensorSpec(_Strict, frozen=True):
     axes: Annotated[tuple[Axis, ...], Meta(max_length=8)]
 
 
-class Graph(_Strict, frozen=True):
-    """One graph: the file its engine opens first, then any files of weights beside it."""
+class Graph(_Strict, frozen=True, omit_defaults=True):
+    """One graph: the file its engine opens first, then any files of weights beside it.
+
+    What only one engine needs to know of a graph is a field with a default.
+    """
 
     name: Name
     files: Annotated[tuple[FileRef, ...], Meta(min_length=1)]
@@ -210,9 +215,9 @@ class Bundle:
         return sum(ref.bytes for ref in self.manifest.files().values())
 
     def _check_place(self, ref: FileRef) -> None:
-        path = self.path(ref)
-        if path.is_symlink() or not path.is_file():
-            what = "a link" if path.is_symlink() else "missing"
+        path, linked = self.path(ref), through_a_link(self.folder, ref.path)
+        if linked or not path.is_file():
+            what = "a link" if linked else "missing"
             raise IntegrityError(f"{path} is {what}; copy or export the bundle again")
         size = path.stat().st_size
         if size != ref.bytes:
@@ -298,9 +303,20 @@ def _encoded(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
-def file_ref(path: Path) -> FileRef:
-    """Describe a finished file: its name, size and sha256."""
-    return FileRef(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+def file_ref(path: Path, *, within: Path | None = None) -> FileRef:
+    """Describe a finished file: its name, or its way from the folder `within`, its size and sha256."""
+    place = path.name if within is None else path.relative_to(within).as_posix()
+    return FileRef(path=place, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def through_a_link(folder: Path, place: str) -> bool:
+    """Whether a file below `folder`, or a folder on the way to it, is a link and so leads elsewhere."""
+    way = folder
+    for part in place.split("/"):
+        way = way / part
+        if way.is_symlink():
+            return True
+    return False
 
 
 def sha256_of(path: Path) -> str:

@@ -244,11 +244,14 @@ def targets(
     import msgspec
 
     from pam_edge.console import show, show_json
-    from pam_edge.tables import targets_table
+    from pam_edge.tables import target_details, targets_table
     from pam_edge.targets import TARGETS, target_named
 
     rows = TARGETS if name is None else (target_named(name),)
-    show_json(msgspec.to_builtins(rows)) if as_json else show(targets_table(rows))
+    if as_json:
+        show_json(msgspec.to_builtins(rows))
+    else:
+        show(targets_table(rows) if name is None else target_details(rows[0]))
 
 
 @app.command()

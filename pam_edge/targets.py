@@ -6,11 +6,13 @@ A target is read at export time only: what a bundle needs to run is in the bundl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pam_edge.errors import UsageError
 from pam_edge.golden import Limits, Losses
 
 Tolerance = Limits | Losses  # of float numbers, of quantized ones
+Runtime = Literal["onnxruntime"]  # an engine that export knows a writer for
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,25 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a device leaves to one process, in bytes, and whose figure that is."""
+
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
-    """One device."""
+    """One device. `memory` is None where it differs from machine to machine."""
 
     name: str
     title: str
-    runtime: str
+    runtime: Runtime
+    variant: str  # the largest model size that suits it
     fits: tuple[Fit, ...]  # the first is the default
     note: str
+    memory: Memory | None = None
+    aliases: tuple[str, ...] = ()  # other names for it
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -52,6 +65,7 @@ TARGETS: tuple[Target, ...] = (
         name="cpu",
         title="any 64-bit CPU",
         runtime="onnxruntime",
+        variant="pam-3b",
         fits=(
             Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
@@ -74,9 +88,9 @@ TARGETS: tuple[Target, ...] = (
 def target_named(name: str) -> Target:
     """The target of that name. Raises UsageError listing the known ones."""
     for target in TARGETS:
-        if target.name == name:
+        if name in (target.name, *target.aliases):
             return target
-    known = ", ".join(target.name for target in TARGETS)
+    known = ", ".join(name for target in TARGETS for name in (target.name, *target.aliases))
     raise UsageError(f"unknown target {name!r}; known: {known} (`pam-edge targets` says more)")
 
 
