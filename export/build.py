@@ -121,7 +121,8 @@ def build(
                 work.keep(kept, [], scratch=[kept])
             if work.finished(name) is None:
                 tell = partial(_from, report, name, 0.3)
-                work.keep(name, settled.writer.write(Job(part, settled.scheme, settled.samples, work, tell)))
+                job = Job(part, settled.scheme, settled.samples, work, tell, recorded)
+                work.keep(name, settled.writer.write(job))
             report(name, 1.0)
         if work.finished(REST) is None:
             whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
@@ -132,7 +133,7 @@ def build(
             work.keep(REST, [GOLDEN, TOKENIZER])
         manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
         also = partial(settled.writer.checks, folder, checkpoint, settled.scheme, tolerance)
-        return finish(work, manifest, report, also=also)
+        return finish(work, manifest, report, also=also, rehearse=settled.writer.rehearse)
 
 
 def _from(report: Report, name: str, start: float, part: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pam_edge.bundle import Check, Graph
+from pam_edge.bundle import Bundle, Check, Graph, Verification
 from pam_edge.config import Variant
 from pam_edge.export.checkpoint import Checkpoint
 from pam_edge.export.graphs import GraphName, graph_specs
@@ -60,6 +60,11 @@ def checks(folder: Path, checkpoint: Checkpoint, scheme: Scheme, tolerance: Tole
         return ()
     language = checkpoint.variant.language
     return (weight_check(folder, checkpoint.lazy, language, scheme=scheme, limit=tolerance.weights),)
+
+
+def rehearse(bundle: Bundle) -> Verification | None:
+    """No other engine reads these files."""
+    return None
 
 
 def _write_static(job: Job, name: Calibrated, samples: Samples) -> tuple[Path, ...]:

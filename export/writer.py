@@ -13,11 +13,11 @@ from typing import Protocol
 
 from typing_extensions import assert_never
 
-from pam_edge.bundle import Check, Graph, TensorSpec
+from pam_edge.bundle import Bundle, Check, Graph, TensorSpec, Verification
 from pam_edge.config import Variant
 from pam_edge.export.checkpoint import Checkpoint
 from pam_edge.export.graphs import GraphName
-from pam_edge.export.parts import Part, Tell
+from pam_edge.export.parts import Part, Recorded, Tell
 from pam_edge.export.workspace import Workspace
 from pam_edge.quantize.calibrate import Samples
 from pam_edge.quantize.schemes import Scheme
@@ -35,6 +35,7 @@ class Job:
     samples: Samples | None  # to calibrate on; None where the scheme needs none
     work: Workspace
     tell: Tell
+    recorded: Recorded  # what PyTorch gave of this graph and those before it
 
     @property
     def name(self) -> GraphName:
@@ -86,6 +87,11 @@ class Writer(Protocol):
         """Checks of the files in a folder that only an export can make, with the weights at hand."""
         ...
 
+    @property
+    def rehearse(self) -> Callable[[Bundle], Verification | None]:
+        """Where the engine is not here: the files as far as another engine can run them, or None."""
+        ...
+
 
 def writer_for(runtime: Runtime) -> Writer:
     """The engine's writer. Raises EnvironmentProblem where a package that it needs is missing."""
@@ -94,5 +100,9 @@ def writer_for(runtime: Runtime) -> Writer:
             from pam_edge.export import write_onnxruntime
 
             return write_onnxruntime
+        case "tensorrt" | "tensorrt_rtx":
+            from pam_edge.export import write_tensorrt
+
+            return write_tensorrt
         case other:
             assert_never(other)

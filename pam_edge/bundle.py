@@ -58,6 +58,15 @@ class TensorSpec(_Strict, frozen=True):
     axes: Annotated[tuple[Axis, ...], Meta(max_length=8)]
 
 
+class Profile(_Strict, frozen=True):
+    """Shapes that an engine is compiled for: least, usual and greatest extent of each free axis."""
+
+    name: Name
+    axes: dict[
+        Name, tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+    ]
+
+
 class Graph(_Strict, frozen=True, omit_defaults=True):
     """One graph: the file its engine opens first, then any files of weights beside it.
 
@@ -68,6 +77,7 @@ class Graph(_Strict, frozen=True, omit_defaults=True):
     files: Annotated[tuple[FileRef, ...], Meta(min_length=1)]
     inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    profiles: tuple[Profile, ...] = ()  # TensorRT's
 
     def input(self, name: str) -> TensorSpec:
         """The input of that name. Raises IntegrityError where the graph has none."""
@@ -155,6 +165,8 @@ class Manifest(_Strict, frozen=True):
     tools: dict[str, str]
     golden: FileRef
     verification: Verification | None
+    # The same files in another engine, on the machine of the export; absent where its own engine was there.
+    rehearsal: Verification | msgspec.UnsetType = msgspec.UNSET
     sha256: Sha256 | Literal[""] = ""  # of this file with these digits cut out; blank until it is written
 
     def files(self) -> dict[str, FileRef]:

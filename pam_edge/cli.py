@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pam_edge import cli_export, cli_track
+from pam_edge import cli_build, cli_export, cli_track
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
@@ -54,6 +54,7 @@ def _options(
 
 app.command()(cli_export.export)
 app.command()(cli_export.quantize)
+app.command()(cli_build.build)
 
 
 @app.command()

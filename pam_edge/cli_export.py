@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Make a bundle from weights. Interrupted, it goes on where it stopped when called again."""
     from pam_edge.console import Progress, note, show
-    from pam_edge.tables import verification_table
+    from pam_edge.tables import export_table
     from pam_edge.targets import scheme_for, target_named
     from pam_edge.verify import require_ok
 
@@ -76,8 +76,8 @@ def export(
         return
     with _resumable(folder):
         bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
-    show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
-    require_ok(bundle.manifest.verification)
+    show(f"{export_table(bundle.manifest)}\nbundle: {folder}")
+    require_ok(bundle.manifest.verification, bundle.manifest.rehearsal)
 
 
 def quantize(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pam_edge.bundle import Bundle, Graph, TensorSpec, Verification
+from pam_edge.bundle import Bundle, Graph, Manifest, TensorSpec, Verification
 from pam_edge.golden import HUGE
 from pam_edge.region import Region
 from pam_edge.targets import Target
@@ -54,6 +54,16 @@ def verification_table(verification: Verification | None) -> str:
     return columns(rows)
 
 
+def export_table(manifest: Manifest) -> str:
+    """What an export found of its bundle: in its own engine, or that it was not run, and of a rehearsal."""
+    table = verification_table(manifest.verification)
+    rehearsed = manifest.rehearsal
+    if not isinstance(rehearsed, Verification):
+        return table
+    other = f"the same files in {clean(rehearsed.runtime)}:\n{verification_table(rehearsed)}"
+    return f"{manifest.runtime}: {table}\n{other}"
+
+
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is, made of what, under which licences, and how its verification went."""
     m = bundle.manifest
@@ -84,6 +94,10 @@ def bundle_summary(bundle: Bundle) -> str:
     verified = m.verification
     if verified is None:
         parts += ["", "verification: not run (try `pam-edge verify`)"]
+        if isinstance(m.rehearsal, Verification):
+            where = f"{clean(m.rehearsal.runtime)} on {clean(m.rehearsal.host)}"
+            outcome = "ok" if m.rehearsal.ok else "FAILED"
+            parts += ["", f"rehearsal of the same files: {outcome}, {where}", verification_table(m.rehearsal)]
     else:
         outcome = "ok" if verified.ok else "FAILED"
         where = f"{clean(verified.runtime)} on {clean(verified.host)}"

@@ -12,7 +12,11 @@ from pam_edge.errors import UsageError
 from pam_edge.golden import Limits, Losses
 
 Tolerance = Limits | Losses  # of float numbers, of quantized ones
-Runtime = Literal["onnxruntime"]  # an engine that export knows a writer for
+Runtime = Literal[
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+]  # an engine that export knows a writer for
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,30 @@ class Target:
         )
 
 
+# Float numbers on GPUs: float16 products everywhere but in the fp32 scheme.
+_TENSORRT = (
+    Fit(
+        "int4",
+        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+    ),
+    Fit(
+        "int8",
+        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
+    ),
+    Fit("fp16", Limits(tensors=2e-2, masks=3e-2, logits=2e-2)),
+    Fit("fp32", Limits(tensors=1e-3, masks=1e-3, logits=1e-3)),
+)
+_BUILT = "engines are compiled on the device: `pam-edge build BUNDLE`"
+
+
+def _shared(gigabytes: float, left: float) -> Memory:
+    """Of a Jetson, whose GPU and CPU share their memory."""
+    return Memory(
+        round(left * 1e9),
+        f"reckoned: {gigabytes:g} GB shared by CPU and GPU (NVIDIA's data sheet), less 2 GB for the system",
+    )
+
+
 TARGETS: tuple[Target, ...] = (
     Target(
         name="cpu",
@@ -81,6 +109,51 @@ TARGETS: tuple[Target, ...] = (
             ),
         ),
         note="needs nothing but `pip install pam-edge`",
+    ),
+    Target(
+        name="jetson-orin-nano",
+        title="Jetson Orin Nano 8 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(8, 6),
+        aliases=("jetson",),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-orin-nx",
+        title="Jetson Orin NX 16 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(16, 14),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-agx-orin",
+        title="Jetson AGX Orin 64 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(64, 62),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-thor",
+        title="Jetson AGX Thor 128 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(128, 126),
+        note=_BUILT,
+    ),
+    Target(
+        name="rtx",
+        title="a PC's NVIDIA RTX card",
+        runtime="tensorrt_rtx",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        note="engines are compiled ahead on any machine: `pam-edge build BUNDLE --capability SM89`",
     ),
 )
 
