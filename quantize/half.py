@@ -3,7 +3,8 @@
 For engines that compute in the types a graph is written in (TensorRT's strongly typed networks). Borders
 stay float32. Islands are the nodes whose tensors were seen to come near the end of float16, and by their
 nature sines and cosines with all that leads to their angles: there float16 would be off by parts of a turn.
-Norms and softmax stay whole operators, which engines compute in float32 inside. Knows graphs as onnx-ir has them.
+Norms and softmax stay whole operators, which engines compute in float32 inside. Knows graphs as onnx-ir has
+them.
 """
 
 from __future__ import annotations

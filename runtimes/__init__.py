@@ -101,3 +101,16 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             return TrtDecoder(bundle)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
+
+
+def check_engine(runtime: str) -> None:
+    """Raise EnvironmentProblem where an engine of that name is not on this machine."""
+    match runtime:
+        case "onnxruntime":
+            import pam_edge.runtimes.onnxruntime  # noqa: F401
+        case "tensorrt" | "tensorrt_rtx":
+            from pam_edge.runtimes.tensorrt_engine import package
+
+            package(runtime)
+        case other:
+            raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")

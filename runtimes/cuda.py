@@ -98,7 +98,7 @@ class Buffer:
         code = library().cuMemAlloc_v2(ctypes.byref(found), ctypes.c_size_t(max(1, count)))
         if code == _OUT_OF_MEMORY:
             raise WontFitError(
-                f"the GPU has no {count / 1e6:.0f} MB left: close other programs, ask for fewer tasks at once, "
+                f"the GPU has no {count / 1e6:.0f} MB left: close other programs, ask for fewer tasks, "
                 "or use a smaller scheme or variant"
             )
         _check(code, "cuMemAlloc")

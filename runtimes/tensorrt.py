@@ -1,8 +1,8 @@
 """TensorRT and TensorRT-RTX on an NVIDIA GPU: compiled engines, and a decoder whose cache is device memory.
 
 The cache is one buffer a layer and kind that never leaves the GPU; a call reads it where it lies, and the
-keys and values it gives are written behind what is held. The step is recorded as a CUDA graph. Engines come from
-`pam-edge build`. Knows bundles and these engines, no prompts and no text.
+keys and values it gives are written behind what is held. The step is recorded as a CUDA graph. Engines come
+from `pam-edge build`. Knows bundles and these engines, no prompts and no text.
 """
 
 from __future__ import annotations
@@ -183,10 +183,10 @@ class _Machine:
         self._profiles = {profile.name: profile for profile in graph.profiles}
         if {STEP, PREFILL} - self._profiles.keys():
             raise IntegrityError("the decoder lacks the profiles step and prefill; export the bundle again")
-        engine = _Engine(bundle, graph)
+        self._engine = _Engine(bundle, graph)
         order = [profile.name for profile in graph.profiles]
         self._recorded: tuple[tuple[int, ...], Recorded] | None = None
-        self._calls = {name: _Call(engine, order.index(name), self.stream) for name in (STEP, PREFILL)}
+        self._calls = {name: _Call(self._engine, order.index(name), self.stream) for name in (STEP, PREFILL)}
 
     def most(self, axis: str, profile: str) -> int:
         """The greatest extent that a profile is built for."""
@@ -228,6 +228,9 @@ class _Machine:
 
     def _step(self, call: _Call, bound: tuple[int, ...]) -> None:
         """A recording holds addresses and shapes: as long as these stay, it is launched; else made anew."""
+        if self._engine.flavour == "tensorrt_rtx":
+            call.run()
+            return
         bound = (*bound, *(buffer.address for buffer in call.buffers.values()))
         if self._recorded is not None and self._recorded[0] == bound:
             self._recorded[1].launch()
@@ -245,13 +248,22 @@ class _Engine:
         self.graph = graph
         maker = maker_here(bundle)
         plan = engine_bytes(bundle, graph.name, maker)
-        self.trt = package(flavour_of(bundle))
+        self.flavour = flavour_of(bundle)
+        self.trt = package(self.flavour)
         self._runtime = self.trt.Runtime(self.trt.Logger(self.trt.Logger.ERROR))
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise EnvironmentProblem(
                 f"the engine of {graph.name} does not open; run `pam-edge build --force`"
             )
+
+    def context(self) -> Any:
+        """An execution context. TensorRT-RTX's records by itself; its streams cannot all be recorded."""
+        if self.flavour == "tensorrt":
+            return self.engine.create_execution_context()
+        config = self.engine.create_runtime_config()
+        config.cuda_graph_strategy = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        return self.engine.create_execution_context(config)
 
 
 class _Call:
@@ -260,7 +272,7 @@ class _Call:
     def __init__(self, engine: _Engine, profile: int, stream: Stream) -> None:
         self._engine, self._stream = engine, stream
         self.buffers: dict[str, Buffer] = {}
-        self.context: Any = engine.engine.create_execution_context()
+        self.context: Any = engine.context()
         if self.context is None:
             raise WontFitError(
                 f"no memory on the GPU to run {engine.graph.name}; close programs or use a smaller variant"

@@ -65,8 +65,8 @@ def build_engines(
     """Compile every graph whose engine is not there or not for here; the records of those that were made.
 
     `workspace`: bytes that one graph's tactics may take, 0 for the engine's own limit. An engine that is
-    whole and made for here stays, unless `force`. Raises like `maker_here` and `compile_graph`; what was finished
-    stays finished.
+    whole and made for here stays, unless `force`. Raises like `maker_here` and `compile_graph`; what was
+    finished stays finished.
     """
     maker = maker or maker_here(bundle, capabilities=capabilities)
     made = []
@@ -91,13 +91,14 @@ def _apart(order: Order, maker: Maker, run: Run) -> Record:
             "close other programs, add swap, or give --workspace less; the same command goes on from there"
         )
     try:
-        found = msgspec.json.decode(said[-1] if said else "", type=Record | _Failed)
+        last = said[-1] if said else ""
+        if done.returncode == 0:
+            return msgspec.json.decode(last, type=Record)
+        failed = msgspec.json.decode(last, type=_Failed)
     except msgspec.DecodeError as e:
         told = " ".join((done.stderr or done.stdout).split())[-300:]
         raise PamEdgeError(f"compiling {order.graph} failed: {told}") from e
-    if isinstance(found, _Failed):
-        raise _ERRORS.get(found.exit_code, PamEdgeError)(f"graph {order.graph}: {found.error}")
-    return found
+    raise _ERRORS.get(failed.exit_code, PamEdgeError)(f"graph {order.graph}: {failed.error}")
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
