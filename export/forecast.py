@@ -16,6 +16,7 @@ from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
 from pam_edge.export.golden import answers_greedily
 from pam_edge.export.graphs import VIDEO
+from pam_edge.export.keys import EMBED_TOKENS
 from pam_edge.export.onnx_weights import AT_ONCE
 from pam_edge.export.writer import Appetite
 from pam_edge.quantize.calibrate import CALIBRATED
@@ -60,12 +61,13 @@ class Forecast:
         """Memory at the peak of the whole export."""
         return max(self.memory.values())
 
-    def text(self) -> str:
-        """For people, on one line."""
+    def text(self, target: Target) -> str:
+        """For people: what the export takes, and the bundle on its device."""
         steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
+        left = f", which leaves a process {size(target.memory.bytes)}" if target.memory else ""
         return (
-            f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps}); "
-            f"the bundle will take about {size(self.device)} of its device's memory"
+            f"this export takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})\n"
+            f"the bundle will take about {size(self.device)} of memory on {target.title}{left}"
         )
 
 
@@ -85,6 +87,10 @@ def forecast(
     for key, shape in shapes.items():
         for graph in next((graphs for prefix, graphs in EXPORTED.items() if key.startswith(prefix)), ()):
             stored[graph] += math.ceil(STORED[_storage(scheme, graph, key, shape)] * math.prod(shape))
+            if key == EMBED_TOKENS and variant.language.tied:
+                stored[graph] += (appetite.vocabularies - 1) * math.ceil(
+                    STORED[_storage(scheme, graph, key, shape)] * math.prod(shape)
+                )
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
     quantized = scheme.calibrated
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
@@ -94,7 +100,8 @@ def forecast(
     return Forecast(
         disk=sum(stored.values())
         + SCRATCH_A_PIXEL * pictures
-        + (vision + SEEN_A_PIXEL * pictures if quantized else 0)
+        + (SEEN_A_PIXEL * pictures if quantized else 0)
+        + (vision if quantized or (appetite.float_files and scheme.rules) else 0)
         + SMALL_FILES,
         memory={
             # The exporter keeps the weights it was given, beside those of the float file that is calibrated.

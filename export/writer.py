@@ -50,10 +50,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Appetite:
-    """What writing holds in memory, as a multiple of the float32 weights of the part being written."""
+    """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what it
+    leaves on disk beside what the scheme says.
+    """
 
     vision: float = 1.0
     language: float = 0.0  # 0: weights pass one at a time
+    vocabularies: int = 1  # copies of a tied token embedding
+    float_files: bool = False  # any scheme but fp32 is made of float files of the image graphs
 
 
 class Writer(Protocol):

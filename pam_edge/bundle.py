@@ -281,6 +281,13 @@ def _flaw(manifest: Manifest) -> str | None:
         for tensors in (graph.inputs, graph.outputs):
             if len({t.name for t in tensors}) < len(tensors):
                 return f"graph {graph.name} names a tensor twice"
+    for graph in manifest.graphs:
+        free = {axis for spec in graph.inputs for axis in spec.axes if isinstance(axis, str)}
+        for profile in graph.profiles:
+            if profile.axes.keys() != free:
+                return f"profile {profile.name} of graph {graph.name} is not of its free axes"
+            if any(list(extents) != sorted(extents) for extents in profile.axes.values()):
+                return f"profile {profile.name} of graph {graph.name} has extents out of order"
     if embedding.shape != (language.vocab_size, language.hidden_size):
         return f"the embedding's shape {embedding.shape} is not the variant's vocabulary and width"
     if (embedding.block is None) != (embedding.dtype in ("float32", "float16")):

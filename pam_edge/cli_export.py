@@ -69,7 +69,7 @@ def export(
     folder = out or Path(f"{settled.checkpoint.variant.name}-{device.name}-{scheme}")
     if settled.checkpoint.weights.kind == "random":
         note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")
-    (show if dry_run else note)(settled.needs.text())
+    (show if dry_run else note)(settled.needs.text(settled.target))
     check_suits(settled.needs, settled.target)
     check_fits(settled.needs, folder)
     if dry_run:

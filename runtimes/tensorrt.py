@@ -48,8 +48,9 @@ class TrtSession:
         check_feeds(self._graph, feeds)
         axes = _extents(self._graph, feeds)
         check_profile(self._graph, axes)
-        for spec in self._graph.inputs:
-            self._call.feed(spec, np.ascontiguousarray(feeds[spec.name]))
+        given = [np.ascontiguousarray(feeds[spec.name]) for spec in self._graph.inputs]  # live until `wait`
+        for spec, values in zip(self._graph.inputs, given, strict=True):
+            self._call.feed(spec, values)
         outputs = {spec.name: _empty(spec, axes) for spec in self._graph.outputs}
         for spec in self._graph.outputs:
             self._call.give(spec, outputs[spec.name].nbytes)

@@ -81,11 +81,14 @@ def compile_graph(order: Order, maker: Maker) -> Record:
     return record
 
 
-def serialized(bundle: Bundle, graph: Graph, order: Order, trt: Any, flavour: Flavour, timing: Path) -> bytes:
-    """The compiled engine's bytes."""
+def serialized(
+    bundle: Bundle, graph: Graph, order: Order, trt: Any, flavour: Flavour, timing: Path
+) -> memoryview:
+    """The compiled engine's bytes, in the compiler's own memory."""
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     path = bundle.path(graph.files[0])
     if not parser.parse_from_file(str(path)):
@@ -99,7 +102,8 @@ def serialized(bundle: Bundle, graph: Graph, order: Order, trt: Any, flavour: Fl
     match flavour:
         case "tensorrt":
             known = timing.read_bytes() if timing.is_file() and not timing.is_symlink() else b""
-            config.set_timing_cache(config.create_timing_cache(known), False)
+            if not config.set_timing_cache(config.create_timing_cache(known), False):  # of another GPU
+                config.set_timing_cache(config.create_timing_cache(b""), False)
         case "tensorrt_rtx":
             chosen = order.capabilities or ("CURRENT",)
             config.num_compute_capabilities = len(chosen)
@@ -109,8 +113,8 @@ def serialized(bundle: Bundle, graph: Graph, order: Order, trt: Any, flavour: Fl
     if plan is None:
         raise _refused(f"{flavour} {trt.__version__} cannot compile {path.name}", logger.errors)
     if flavour == "tensorrt":
-        _write(timing, bytes(config.get_timing_cache().serialize()))
-    return bytes(plan)
+        _write(timing, memoryview(config.get_timing_cache().serialize()))
+    return memoryview(plan)
 
 
 def _shapes(shapes: Any, graph: Graph, profile: Profile) -> Any:
@@ -143,7 +147,7 @@ def _logger(trt: Any) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, text: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
+            if int(severity) <= int(trt.ILogger.Severity.ERROR):
                 self.errors.append(text)
 
     return Quiet()
@@ -160,7 +164,7 @@ def _refused(what: str, errors: Sequence[str]) -> PamEdgeError:
     return IntegrityError(f"{what}: {words}; export the bundle again, or report it")
 
 
-def _write(path: Path, raw: bytes) -> None:
+def _write(path: Path, raw: bytes | memoryview) -> None:
     draft = path.with_name(path.name + ".tmp")
     with draft.open("wb") as file:
         file.write(raw)

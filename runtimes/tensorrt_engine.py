@@ -7,6 +7,7 @@ generations of cards, and only its version counts. Knows the two packages' commo
 from __future__ import annotations
 
 import importlib
+import mmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,8 +109,8 @@ def stale(bundle: Bundle, graph: str, maker: Maker) -> str | None:
     return None
 
 
-def engine_bytes(bundle: Bundle, graph: str, maker: Maker) -> bytes:
-    """A graph's engine, known to be whole and made for here. Raises EnvironmentProblem, IntegrityError."""
+def engine_bytes(bundle: Bundle, graph: str, maker: Maker) -> mmap.mmap:
+    """A graph's engine, mapped, known to be whole and made for here. Raises EnvironmentProblem, IntegrityError."""
     reason = stale(bundle, graph, maker)
     if reason is not None:
         raise EnvironmentProblem(
@@ -118,4 +119,5 @@ def engine_bytes(bundle: Bundle, graph: str, maker: Maker) -> bytes:
     path, record = engine_path(bundle, graph), read_record(bundle, graph)
     if record is None or sha256_of(path) != record.sha256:
         raise IntegrityError(f"{path} is damaged (sha256 differs); run `pam-edge build` again")
-    return path.read_bytes()
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

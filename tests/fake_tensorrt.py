@@ -194,10 +194,10 @@ class _Runtime:
     def __init__(self, logger: object) -> None:
         pass
 
-    def deserialize_cuda_engine(self, plan: bytes) -> Any:
+    def deserialize_cuda_engine(self, plan: Any) -> Any:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        session = ort.InferenceSession(plan.decode(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(bytes(plan).decode(), options, providers=["CPUExecutionProvider"])
         return SimpleNamespace(create_execution_context=lambda: FakeContext(session))
 
 
