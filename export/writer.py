@@ -50,8 +50,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Appetite:
-    """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what it
-    leaves on disk beside what the scheme says.
+    """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what
+    it leaves on disk beside what the scheme says.
     """
 
     vision: float = 1.0

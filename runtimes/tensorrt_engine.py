@@ -110,7 +110,10 @@ def stale(bundle: Bundle, graph: str, maker: Maker) -> str | None:
 
 
 def engine_bytes(bundle: Bundle, graph: str, maker: Maker) -> mmap.mmap:
-    """A graph's engine, mapped, known to be whole and made for here. Raises EnvironmentProblem, IntegrityError."""
+    """A graph's engine, mapped, known to be whole and made for here.
+
+    Raises EnvironmentProblem where it is not for here, IntegrityError where it is damaged.
+    """
     reason = stale(bundle, graph, maker)
     if reason is not None:
         raise EnvironmentProblem(
