@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from pam_edge.bundle import Bundle, Check, Graph, Profile, Verification
+from pam_edge.bundle import Bundle, Check, Graph, Verification
 from pam_edge.config import Variant
 from pam_edge.errors import cannot_write
 from pam_edge.export.checkpoint import Checkpoint
@@ -28,13 +28,13 @@ from pam_edge.export.tensorrt_decoder import (
     language2cached,
     planned_matrices,
 )
+from pam_edge.export.tensorrt_profiles import profiles
 from pam_edge.export.tensorrt_weights import read_outputs
 from pam_edge.export.weight_check import ROWS
 from pam_edge.export.writer import Appetite, Border, Job
 from pam_edge.gate import check
 from pam_edge.golden import Losses
 from pam_edge.losses import noise
-from pam_edge.memory import PROMPTED
 from pam_edge.quantize.calibrate import CALIBRATED, calibrate
 from pam_edge.quantize.half import compute_in_16_bits, overflowing, watched, wave_angles
 from pam_edge.quantize.observe import Observer
@@ -84,31 +84,6 @@ def write(job: Job) -> tuple[str, ...]:
 def described(graph: Graph, variant: Variant, scheme: Scheme) -> Graph:
     """With the shapes that an engine is built for."""
     return msgspec.structs.replace(graph, profiles=profiles(graph.name, variant))
-
-
-def profiles(name: str, variant: Variant) -> tuple[Profile, ...]:
-    """A graph's free axes: least, usual and greatest extent. None where every axis is fixed."""
-    vision, longest = variant.vision, variant.language.max_length
-    match name:
-        case "mask_decoder":
-            return (Profile(name="prompt", axes={"points": (1, 2, POINTS)}),)
-        case "memory_attention":
-            memories = PROMPTED + vision.num_maskmem - 1
-            pointers = PROMPTED + vision.max_obj_ptrs
-            axes = {
-                "memories": (1, vision.num_maskmem, memories),
-                "pointers": (1, vision.max_obj_ptrs, pointers),
-            }
-            return (Profile(name="frame", axes=axes),)
-        case "decoder":
-            most = min(CAPACITY, longest)
-            capacity = (1, min(1536, most), most)
-            steps = {"batch": (1, 1, ROWS_AT_ONCE), "tokens": (1, 1, 1), "capacity": capacity}
-            chunk = min(CHUNK, most)
-            prompts = {"batch": (1, 1, 1), "tokens": (1, chunk, chunk), "capacity": capacity}
-            return (Profile(name="step", axes=steps), Profile(name="prefill", axes=prompts))
-        case _:
-            return ()
 
 
 def checks(folder: Path, checkpoint: Checkpoint, scheme: Scheme, tolerance: Tolerance) -> tuple[Check, ...]:

@@ -23,7 +23,7 @@ from pam_edge.bundle import Bundle, Graph, file_ref
 from pam_edge.config import NANO, LanguageConfig
 from pam_edge.export.onnx_decoder import embedding_record
 from pam_edge.export.tensorrt_decoder import cached_decoder_specs, computes_in_half, language2cached
-from pam_edge.export.write_tensorrt import profiles
+from pam_edge.export.tensorrt_profiles import profiles
 from pam_edge.quantize.schemes import FP32, Scheme
 from pam_edge.runtimes import tensorrt
 from pam_edge.runtimes.tensorrt_build import build_engines
