@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs parity clean
+.PHONY: demo test lint format docs parity test-rtx clean
 
 demo: out/demo/nano/bundle.json
 	$(BIN)/python -m pam_edge.benchmarks.demo out/demo/nano --out out/demo
@@ -34,6 +34,20 @@ docs: $(VENV)/.dev
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracle_*.py
 
+# Every graph compiled ahead of time by TensorRT-RTX, which needs no GPU for that. Linux x86-64 or Windows.
+RTX := .venv-rtx
+test-rtx: $(VENV)/.dev $(RTX)/.ready
+	for scheme in fp32 fp16 int8 int4; do \
+	  $(BIN)/pam-edge export --target rtx --weights nano --scheme $$scheme --force -o out/rtx/$$scheme && \
+	  $(RTX)/bin/pam-edge build out/rtx/$$scheme --capability SM89 --force || exit 1; \
+	done
+
+# An environment of its own: no torch, and what its libraries pull in must not move ours.
+$(RTX)/.ready: pyproject.toml
+	test -x $(RTX)/bin/python || $(PYTHON) -m venv $(RTX)
+	$(RTX)/bin/python -m pip install --quiet -e . tensorrt-rtx==1.7.1.116
+	touch $@
+
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e ".[export]"
@@ -51,4 +65,4 @@ $(VENV)/.parity: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(RTX) out build dist *.egg-info

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pam_edge import host, packaged
-from pam_edge.bundle import Bundle, Check, FileRef, Graph, Manifest
+from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
@@ -21,19 +21,15 @@ from pam_edge.export.forecast import Forecast, forecast
 from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
-from pam_edge.export.parts import Part, load_recording, recording, save_recording, specs, split_told
-from pam_edge.export.quantized import static_graph
-from pam_edge.export.weight_check import weight_check
+from pam_edge.export.parts import Part, load_recording, recording, save_recording, split_told
 from pam_edge.export.workspace import Workspace
-from pam_edge.golden import Losses
+from pam_edge.export.writer import Job, Writer, writer_for
 from pam_edge.prompts import PAM_PROMPTS
-from pam_edge.quantize.calibrate import Calibrated, Samples
-from pam_edge.quantize.schemes import FP32, Scheme, scheme_named
+from pam_edge.quantize.calibrate import Samples
+from pam_edge.quantize.schemes import Scheme, scheme_named
 from pam_edge.targets import Target, scheme_for, target_named
 
 GRAPHS: tuple[GraphName, ...] = (*STATELESS, "decoder")
-TOOLS = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
-WIDE = "float-"  # before the names of files that a quantized graph is made of
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Plan:
     """Everything settled before slow work begins."""
 
     target: Target
+    writer: Writer
     scheme: Scheme
     checkpoint: Checkpoint
     needs: Forecast
@@ -66,6 +63,7 @@ def plan(
     """
     device = target_named(target)
     chosen = scheme_named(scheme_for(device, scheme))
+    writer = writer_for(device.runtime)
     if not weights:
         raise UsageError("--weights is empty: give a PAM folder, nano or random:VARIANT")
     checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
@@ -81,7 +79,7 @@ def plan(
             raise UsageError(f"scheme {chosen.name} needs pictures to calibrate on")
         seen = samples(checkpoint)
         options["calibrated on"] = seen.about
-    options |= {tool: version(tool) for tool in TOOLS}
+    options |= {tool: version(tool) for tool in writer.TOOLS}
     read = None
     if checkpoint.weights.kind == "files":
         read = packaged.WEIGHTS if packaged.ships(weights) else Path(weights)
@@ -89,7 +87,8 @@ def plan(
         if path is not None:
             options[name] = fingerprint(path)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
-    return Plan(device, chosen, checkpoint, forecast(checkpoint.variant, shapes, chosen), seen, options)
+    needs = forecast(checkpoint.variant, shapes, chosen, writer.APPETITE)
+    return Plan(device, writer, chosen, checkpoint, needs, seen, options)
 
 
 def build(
@@ -123,7 +122,9 @@ def build(
                 del found
                 host.return_freed_memory()
             if work.finished(name) is None:
-                work.keep(name, _write(settled, part, work, partial(_from, report, name, 0.3)))
+                tell = partial(_from, report, name, 0.3)
+                job = Job(part, settled.scheme, settled.samples, work, tell, recorded)
+                work.keep(name, settled.writer.write(job))
             report(name, 1.0)
         if work.finished(REST) is None:
             whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
@@ -133,48 +134,8 @@ def build(
                 (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
             work.keep(REST, [GOLDEN, TOKENIZER])
         manifest = _manifest(settled, {name: work.files(name) for name in (*GRAPHS, REST)})
-        return finish(work, manifest, report, also=partial(_checks, settled, folder))
-
-
-def _checks(settled: Plan, folder: Path) -> tuple[Check, ...]:
-    """What only the weights themselves can tell of a quantized decoder."""
-    losses = settled.target.tolerance(settled.scheme.name)
-    if not isinstance(losses, Losses):
-        return ()
-    checkpoint, language = settled.checkpoint, settled.checkpoint.variant.language
-    return (weight_check(folder, checkpoint.lazy, language, scheme=settled.scheme, limit=losses.weights),)
-
-
-def _write(settled: Plan, part: Part, work: Workspace, tell: Callable[[float], None]) -> tuple[str, ...]:
-    """Write a graph's files into the partial folder, by way of a float file where it is calibrated."""
-    match part.name:
-        case ("image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame") as name if settled.samples:
-            return _write_static(settled, name, settled.samples, work, tell)
-        case _:
-            with work.step() as place:
-                return part.write(place, scheme=settled.scheme, tell=tell)
-
-
-def _write_static(
-    settled: Plan, name: Calibrated, samples: Samples, work: Workspace, tell: Callable[[float], None]
-) -> tuple[str, ...]:
-    wide = f"{WIDE}{name}.onnx"
-    if work.finished(wide) is None:
-        with work.step() as place:
-            files = Part(name, settled.checkpoint).write(place, scheme=FP32, tell=tell, before=WIDE)
-        work.keep(wide, [], scratch=files)
-    with work.step() as place:
-        made = static_graph(
-            work.folder / wide,
-            name,
-            place,
-            scheme=settled.scheme,
-            samples=samples,
-            work=work.shelf,
-            image_size=settled.checkpoint.variant.vision.image_size,
-            tell=tell,
-        )
-    return tuple(path.name for path in made)
+        also = partial(settled.writer.checks, folder, checkpoint, settled.scheme, tolerance)
+        return finish(work, manifest, report, also=also, rehearse=settled.writer.rehearse)
 
 
 def _from(report: Report, name: str, start: float, part: float) -> None:
@@ -182,13 +143,14 @@ def _from(report: Report, name: str, start: float, part: float) -> None:
 
 
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
-    checkpoint, variant = settled.checkpoint, settled.checkpoint.variant
+    checkpoint, variant, writer = settled.checkpoint, settled.checkpoint.variant, settled.writer
     golden, tokenizer = files[REST]
     (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
     graphs = []
     for name in GRAPHS:
-        inputs, outputs = specs(variant, name)
-        graphs.append(Graph(name=name, files=files[name], inputs=inputs, outputs=outputs))
+        inputs, outputs = writer.specs(variant, name, settled.scheme)
+        graph = Graph(name=name, files=files[name], inputs=inputs, outputs=outputs)
+        graphs.append(writer.described(graph, variant, settled.scheme))
     return Manifest(
         schema=1,
         variant=variant,
@@ -201,7 +163,7 @@ def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
         tokenizer=tokenizer,
         prompts=PAM_PROMPTS,
         stop_ids=checkpoint.stop_ids,
-        tools={tool: version(tool) for tool in TOOLS},
+        tools={tool: version(tool) for tool in writer.TOOLS},
         golden=golden,
         verification=None,
     )

@@ -20,19 +20,31 @@ Report = Callable[
 
 
 def finish(
-    work: Workspace, manifest: Manifest, report: Report, *, also: Callable[[], Sequence[Check]] = tuple
+    work: Workspace,
+    manifest: Manifest,
+    report: Report,
+    *,
+    also: Callable[[], Sequence[Check]] = tuple,
+    rehearse: Callable[[Bundle], Verification | None] = lambda bundle: None,
 ) -> Bundle:
     """Verify what lies in the folder, write its manifest with the result, and let go of the folder.
 
     Numbers that are off are in the verification, not raised; it is None where the engine is not on this
-    machine. `also` gives checks that only an export can make; they stand first.
+    machine, and then `rehearse` is asked. `also` gives checks that only an export can make; they stand first.
     """
     report(VERIFY, 0.0)
-    checked = _verified(Bundle(work.folder, manifest), report)
-    if checked is not None:
-        checked = msgspec.structs.replace(checked, checks=(*also(), *checked.checks))
+    bundle = Bundle(work.folder, manifest)
+    checked = _verified(bundle, report)
+    rehearsed = rehearse(bundle) if checked is None else None
+    if (found := checked or rehearsed) is not None:
+        found = msgspec.structs.replace(found, checks=(*also(), *found.checks))
     report(VERIFY, 1.0)
-    manifest = write_manifest(work.folder, msgspec.structs.replace(manifest, verification=checked))
+    manifest = msgspec.structs.replace(
+        manifest,
+        verification=None if checked is None else found,
+        rehearsal=msgspec.UNSET if rehearsed is None or found is None else found,
+    )
+    manifest = write_manifest(work.folder, manifest)
     work.close()
     return Bundle(work.folder, manifest)
 

@@ -14,10 +14,14 @@ from pathlib import Path
 from pam_edge import host
 from pam_edge.config import Variant
 from pam_edge.errors import WontFitError
+from pam_edge.export.graphs import VIDEO
+from pam_edge.export.keys import EMBED_TOKENS
 from pam_edge.export.onnx_weights import AT_ONCE
+from pam_edge.export.writer import Appetite
 from pam_edge.quantize.calibrate import CALIBRATED
 from pam_edge.quantize.schemes import STORED, Scheme, Storage
 from pam_edge.tables import size
+from pam_edge.targets import Target
 
 FLOAT = 4  # bytes of a float32, in which everything is held in memory
 TOOLS = 900_000_000  # torch, the exporter and the engine, loaded
@@ -25,6 +29,8 @@ FEATURES_A_PIXEL = 600  # activations of the image encoder, bytes per pixel of t
 CALIBRATING_A_PIXEL = 1250  # the engine while it watches the image encoder, but for its weights
 SEEN_A_PIXEL = 160  # what calibration keeps of its pictures, gone at the end
 SCRATCH_A_PIXEL = 64  # recordings of the image graphs, gone at the end
+ENGINE = 100_000_000  # Python, numpy and an engine, before any weights
+WORDS = 512  # positions of the cache beside a region's tokens
 SMALL_FILES = 32_000_000  # golden.npz, tokenizer, rotary tables
 EXPORTED: dict[str, tuple[str, ...]] = {  # prefix of a canonical key, and the graphs its tensors go to
     "vision.image_encoder.": ("image_encoder",),
@@ -40,25 +46,40 @@ EXPORTED: dict[str, tuple[str, ...]] = {  # prefix of a canonical key, and the g
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes: `disk` of the finished folder and its scratch files, `memory` at the peak of each step."""
+    """Bytes: `disk` of the finished folder and its scratch files, `memory` at the peak of each step.
+
+    `device` is what the bundle takes of its device's memory when it answers about a picture.
+    """
 
     disk: int
     memory: dict[str, int]
+    device: int = 0
 
     @property
     def peak(self) -> int:
         """Memory at the peak of the whole export."""
         return max(self.memory.values())
 
-    def text(self) -> str:
-        """For people, on one line."""
+    def text(self, target: Target | None = None) -> str:
+        """For people: what the work takes, and the bundle on its device where that is told."""
         steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
-        return f"this takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+        told = f"this takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+        if target is None:
+            return told
+        left = f", which leaves a process {size(target.memory.bytes)}" if target.memory else ""
+        return f"{told}\nthe bundle will take about {size(self.device)} of memory on {target.title}{left}"
 
 
-def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> Forecast:
+def forecast(
+    variant: Variant,
+    shapes: Mapping[str, tuple[int, ...]],
+    scheme: Scheme,
+    appetite: Appetite | None = None,
+) -> Forecast:
     """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says."""
     from pam_edge.export.golden import answers_greedily  # torch, which `quantize` does without
+
+    appetite = appetite or Appetite()
 
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
@@ -67,6 +88,10 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
     for key, shape in shapes.items():
         for graph in next((graphs for prefix, graphs in EXPORTED.items() if key.startswith(prefix)), ()):
             stored[graph] += math.ceil(STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape))
+            if key == EMBED_TOKENS and variant.language.tied:
+                stored[graph] += (appetite.vocabularies - 1) * math.ceil(
+                    STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape)
+                )
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
     quantized = scheme.calibrated
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
@@ -76,18 +101,33 @@ def forecast(variant: Variant, shapes: Mapping[str, tuple[int, ...]], scheme: Sc
     return Forecast(
         disk=sum(stored.values())
         + SCRATCH_A_PIXEL * pictures
-        + (vision + SEEN_A_PIXEL * pictures if quantized else 0)
+        + (SEEN_A_PIXEL * pictures if quantized else 0)
+        + (vision if quantized or (appetite.float_files and scheme.rules) else 0)
         + SMALL_FILES,
         memory={
             "image graphs": TOOLS
-            + vision
+            + round(vision * max(1.0, appetite.vision))
             + max(features, CALIBRATING_A_PIXEL * pictures if quantized else 0),
-            "decoder": TOOLS + (language + largest if whole else layer + FLOAT * AT_ONCE),
+            "decoder": TOOLS
+            + max(
+                language + largest if whole else layer + FLOAT * AT_ONCE, round(language * appetite.language)
+            ),
             "verification": TOOLS
             + features
             + (max(vision, stored["decoder"]) if quantized else max(vision, language) + largest),
         },
+        device=ENGINE
+        + sum(count for graph, count in stored.items() if graph not in VIDEO)
+        + FEATURES_A_PIXEL * pictures
+        + _cache(variant),
     )
+
+
+def _cache(variant: Variant) -> int:
+    """Keys and values of a region's prompt and an answer."""
+    lm = variant.language
+    positions = min(lm.max_length, variant.region_tokens + WORDS)
+    return FLOAT * 2 * lm.layers * lm.kv_heads * lm.head_dim * positions
 
 
 def stored_as(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
@@ -114,9 +154,20 @@ def check_fits(needed: Forecast, folder: Path) -> None:
         )
 
 
+def check_suits(needed: Forecast, target: Target) -> None:
+    """Refuse what the device itself has no memory for. Raises WontFitError."""
+    memory = target.memory
+    if memory is not None and needed.device > memory.bytes:
+        raise WontFitError(
+            f"this bundle would need about {size(needed.device)} of memory on {target.title}, which leaves a "
+            f"process {size(memory.bytes)} ({memory.source}): choose a smaller scheme "
+            f"({', '.join(target.schemes)}), a smaller variant (up to {target.variant}) or another target"
+        )
+
+
 def _held(folder: Path) -> int:
     """Bytes already there: what an interrupted export made, or what a new one will replace."""
     try:
-        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except OSError:  # not there yet, or not for us to read: the export itself will say
         return 0

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pam_edge.config import LanguageConfig, Variant
 from pam_edge.export.graphs import StatelessName, graph_specs
@@ -24,6 +24,7 @@ from pam_edge.prompts import Lang, Texts
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
+Called = Callable[..., Any]  # a stateless module, or what stands in for one
 Embed = Callable[[Sequence[int]], Tensor]  # tokens -> embeddings [1, n, H]
 Logits = Callable[[Tensor, int], Tensor]  # embeddings [1, T, H] and a count of last positions -> [count, V]
 SHOWN = 16  # region tokens in the decoder's prompt: enough to tell positions apart, small to store
@@ -69,13 +70,13 @@ def cases(variant: Variant) -> dict[str, Arrays]:
     }
 
 
-def record_image_encoder(graph: nn.Module, variant: Variant) -> Arrays:
+def record_image_encoder(graph: Called, variant: Variant) -> Arrays:
     """The picture's features, as `image_encoder/OUTPUT`."""
     image = normalized(picture(variant.vision.image_size))
     return _run(graph, "image_encoder", variant, {"image": image}, at="image_encoder")
 
 
-def record_mask_decoder(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+def record_mask_decoder(graph: Called, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
     """Every prompt's outputs from the recorded features, as `mask_decoder/CASE/OUTPUT`."""
     side = 4 * variant.vision.embed_size
     seen = {
@@ -95,7 +96,7 @@ def record_mask_decoder(graph: nn.Module, variant: Variant, recorded: Mapping[st
 
 
 def record_perceiver(
-    graph: nn.Module,
+    graph: Called,
     variant: Variant,
     recorded: Mapping[str, Array],
     name: Literal["perceiver", "perceiver_frame"] = "perceiver",
@@ -104,7 +105,7 @@ def record_perceiver(
     return _run_cases(graph, name, variant, lambda case: _of(recorded, f"mask_decoder/{case}/"))
 
 
-def record_memory_encoder(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+def record_memory_encoder(graph: Called, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
     """What is remembered of the picture with every prompt's mask, as `memory_encoder/CASE/memory`."""
     seen = {**_of(recorded, "image_encoder/"), "prompted": np.ones(1, np.float32)}
     return _run_cases(
@@ -112,7 +113,7 @@ def record_memory_encoder(graph: nn.Module, variant: Variant, recorded: Mapping[
     )
 
 
-def record_memory_attention(graph: nn.Module, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
+def record_memory_attention(graph: Called, variant: Variant, recorded: Mapping[str, Array]) -> Arrays:
     """The picture once more, after every prompt's memories, as `memory_attention/CASE/conditioned`."""
 
     def feeds(case: str) -> Arrays:
@@ -186,7 +187,7 @@ def _of(recorded: Mapping[str, Array], prefix: str) -> Arrays:
 
 
 def _run_cases(
-    graph: nn.Module, name: StatelessName, variant: Variant, feeds: Callable[[str], Mapping[str, Array]]
+    graph: Called, name: StatelessName, variant: Variant, feeds: Callable[[str], Mapping[str, Array]]
 ) -> Arrays:
     """A graph's outputs for every case, as `NAME/CASE/OUTPUT`."""
     found: Arrays = {}
@@ -197,7 +198,7 @@ def _run_cases(
 
 @torch.no_grad()
 def _run(
-    graph: nn.Module, name: StatelessName, variant: Variant, feeds: Mapping[str, Array], *, at: str
+    graph: Called, name: StatelessName, variant: Variant, feeds: Mapping[str, Array], *, at: str
 ) -> Arrays:
     inputs, outputs = graph_specs(variant, name)
     given = graph(*(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in inputs))

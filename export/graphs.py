@@ -7,8 +7,10 @@ the modules of the video graphs are in `video_graphs.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from typing_extensions import assert_never
@@ -137,6 +139,16 @@ def graph_specs(
             return _memory_specs(variant, graph)
         case other:
             assert_never(other)
+
+
+def fixed(specs: Sequence[TensorSpec], slots: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    """The same tensors with these named axes at fixed extents, for an engine that wants static shapes."""
+    return tuple(
+        msgspec.structs.replace(
+            spec, axes=tuple(slots.get(a, a) if isinstance(a, str) else a for a in spec.axes)
+        )
+        for spec in specs
+    )
 
 
 def _memory_specs(

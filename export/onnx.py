@@ -20,7 +20,7 @@ from torch import nn
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import UsageError, cannot_write
-from pam_edge.export.attention import fused_attention
+from pam_edge.export.attention import Translations, fused_attention
 from pam_edge.export.placeholders import Placeholders
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import FP32, Scheme
@@ -40,19 +40,21 @@ def module2onnx(
     *,
     scheme: Scheme = FP32,
     placeholders: Placeholders | None = None,
+    standard: bool = False,
 ) -> tuple[Path, ...]:
     """Write `module` as `path` (.onnx), large weights as `.bin` beside it; return the files written.
 
     Weights are stored as `scheme` says of the graph that `path` is named after; those of the module that are
     of `placeholders` are read one at a time while they are written. Positional arguments are
     `inputs`, results `outputs`, in order; named axes stay free from 1 up. The file carries no paths of this
-    machine, and the same module gives the same bytes.
+    machine, and the same module gives the same bytes. `standard` keeps to ONNX's own operators; otherwise
+    attention is ONNX Runtime's.
     Raises UsageError where the scheme wants integers, which are not written here, ValueError where the
     module's results are not `outputs` (a mistake in the graph's cut), WontFitError on a full disk,
     EnvironmentProblem where the folder cannot be written.
     """
     size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-    model = _trace(module.eval(), inputs, outputs)
+    model = _trace(module.eval(), inputs, outputs, {} if standard else fused_attention())
     _name_layers(model)
     _strip(model)
     if placeholders is not None:
@@ -72,7 +74,12 @@ def module2onnx(
     return files
 
 
-def _trace(module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
+def _trace(
+    module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    translations: Translations,
+) -> ir.Model:
     free = {axis: torch.export.Dim(axis, min=1) for s in inputs for axis in s.axes if isinstance(axis, str)}
     arguments = tuple(
         torch.zeros(
@@ -93,7 +100,7 @@ def _trace(module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[Te
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
             dynamic_shapes=dynamic,
-            custom_translation_table=fused_attention(),
+            custom_translation_table=translations,
             verbose=False,
         )
     if program is None:

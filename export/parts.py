@@ -1,6 +1,6 @@
-"""One graph at a time: fill its module, record what PyTorch gives, write its files, let go of the weights.
+"""One graph at a time: fill its module, record what PyTorch gives, let go of the weights.
 
-Knows modules, the exporter and the recordings; not the order of graphs, nor what a bundle is.
+Knows modules and the recordings; not the order of graphs, nor how an engine wants them on disk.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,8 +17,6 @@ from tokenizers import Tokenizer
 from torch import nn
 from typing_extensions import assert_never
 
-from pam_edge.bundle import TensorSpec
-from pam_edge.config import Variant
 from pam_edge.export import golden
 from pam_edge.export.checkpoint import Checkpoint, load_language, load_perceiver, load_vision
 from pam_edge.export.golden import Arrays
@@ -26,16 +25,12 @@ from pam_edge.export.graphs import (
     ImageEncoderGraph,
     MaskDecoderGraph,
     PerceiverGraph,
-    graph_specs,
 )
 from pam_edge.export.layered import embedded, last_logits
-from pam_edge.export.onnx import module2onnx
-from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
 from pam_edge.export.placeholders import Placeholders
 from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
 from pam_edge.golden import Told, npz_bytes
 from pam_edge.prompts import PAM_PROMPTS, Texts
-from pam_edge.quantize.schemes import Scheme
 
 Tell = Callable[[float], None]  # how much of the graph is done, 0 to 1
 Recorded = Callable[[GraphName], Arrays]  # an earlier graph's recording
@@ -51,42 +46,40 @@ class Part:
 
     def record(self, recorded: Recorded, *, limit: float, tell: Tell) -> Arrays:
         """What PyTorch gives. `limit`: the error of logits below which two tokens count as a tie."""
+        if self.name == "decoder":
+            return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, tell=tell)
+        return self.run_cases(self.module(), recorded)
+
+    def run_cases(self, graph: Callable[..., Any], recorded: Recorded) -> Arrays:
+        """What `graph`, called as the stateless module is, gives for every recorded case."""
         variant = self.checkpoint.variant
         match self.name:
             case "image_encoder":
-                return golden.record_image_encoder(self._module(), variant)
+                return golden.record_image_encoder(graph, variant)
             case "mask_decoder":
-                return golden.record_mask_decoder(self._module(), variant, recorded("image_encoder"))
+                return golden.record_mask_decoder(graph, variant, recorded("image_encoder"))
             case "perceiver" | "perceiver_frame":
-                return golden.record_perceiver(self._module(), variant, recorded("mask_decoder"), self.name)
+                return golden.record_perceiver(graph, variant, recorded("mask_decoder"), self.name)
             case "memory_encoder":
                 seen = recorded("image_encoder") | recorded("mask_decoder")
-                return golden.record_memory_encoder(self._module(), variant, seen)
+                return golden.record_memory_encoder(graph, variant, seen)
             case "memory_attention":
                 seen = recorded("image_encoder") | recorded("mask_decoder") | recorded("memory_encoder")
-                return golden.record_memory_attention(self._module(), variant, seen)
+                return golden.record_memory_attention(graph, variant, seen)
             case "decoder":
-                return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, tell=tell)
+                raise ValueError("the decoder keeps a cache: it has no cases of one call")
             case other:
                 assert_never(other)
 
-    def write(self, place: Path, *, scheme: Scheme, tell: Tell, before: str = "") -> tuple[str, ...]:
-        """Write the graph's files into `place`; return their names, the engine's first.
-
-        `before` stands before the names of a stateless graph's files.
+    def hollow(self) -> tuple[nn.Module, Placeholders]:
+        """The module without its large weights, and what reads them one by one while files are written:
+        torch's exporter keeps what it was given, whoever else lets go of it.
         """
-        if self.name == "decoder":
-            files = _write_decoder(self.checkpoint, place, scheme, tell)
-        else:
-            specs = graph_specs(self.checkpoint.variant, self.name)
-            # torch's exporter keeps what it was given, whoever else lets go of it.
-            held = Placeholders(self.checkpoint)
-            module = replace(self, checkpoint=held.checkpoint)._module()
-            path = place / f"{before}{self.name}.onnx"
-            files = module2onnx(module, *specs, path, scheme=scheme, placeholders=held)
-        return tuple(file.name for file in files)
+        held = Placeholders(self.checkpoint)
+        return replace(self, checkpoint=held.checkpoint).module(), held
 
-    def _module(self) -> nn.Module:
+    def module(self) -> nn.Module:
+        """The stateless graph's module, filled. Raises ValueError for the decoder."""
         match self.name:
             case "image_encoder":
                 return ImageEncoderGraph(load_vision(self.checkpoint))
@@ -126,21 +119,6 @@ def split_told(recorded: Arrays) -> tuple[Arrays, Told | None]:
     """Recordings without the whole answer, and that answer."""
     rest = {key: value for key, value in recorded.items() if key != _TOLD}
     return rest, msgspec.json.decode(recorded[_TOLD].tobytes(), type=Told | None)
-
-
-def specs(variant: Variant, name: GraphName) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of the files that `Part.write` writes."""
-    return decoder_specs(variant.language) if name == "decoder" else graph_specs(variant, name)
-
-
-def _write_decoder(checkpoint: Checkpoint, place: Path, scheme: Scheme, tell: Tell) -> tuple[Path, ...]:
-    return language2onnx(
-        checkpoint.variant.language,
-        checkpoint.lazy,
-        place,
-        scheme=scheme,
-        progress=lambda done, total: tell(done / total),
-    )
 
 
 def _record_decoder(checkpoint: Checkpoint, regions: Arrays, *, limit: float, tell: Tell) -> Arrays:

@@ -63,6 +63,11 @@ def plan_quantize(source: Bundle, scheme: str, *, samples: Callable[[], Samples]
     its target, and whatever `samples` raises; QualityError where the bundle failed its own verification.
     """
     manifest, chosen = source.manifest, scheme_named(scheme)
+    if manifest.runtime != "onnxruntime":
+        raise UsageError(
+            f"{source.folder} is for {manifest.runtime}, whose graphs are quantized as they are written: "
+            f"use `pam-edge export --target {manifest.target} --scheme {scheme}`"
+        )
     if manifest.scheme not in FLOAT:
         raise UsageError(
             f"{source.folder} is {manifest.scheme} already; give a bundle of scheme {' or '.join(FLOAT)}"

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pam_edge.bundle import MANIFEST, FileName, FileRef, file_ref, read_manifest, sha256_of
+from pam_edge.bundle import MANIFEST, FileName, FileRef, file_ref, read_manifest, sha256_of, through_a_link
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, cannot_write
 
 STATE, PARTIAL, LOCK = "export.json", "export.partial", "export.lock"
@@ -116,20 +116,24 @@ class Workspace:
     def keep(self, name: str, files: Sequence[str], *, scratch: Sequence[str] = ()) -> Step:
         """Move a step's files out of the partial folder and record them, in this order; `scratch` will go.
 
-        `files` are on the disk before anything says that they are done. A scratch file that a power cut takes
-        is made again.
+        A file in a folder of its own is named with it: `image_encoder.mlpackage/Manifest.json`. `files` are
+        on the disk before anything says that they are done; a scratch file that a power cut takes is made
+        again.
         """
         place = self.folder / PARTIAL
         with self._writing(self.folder):
             step = Step(
-                files=tuple(file_ref(place / file) for file in files),
-                scratch=tuple(file_ref(place / file) for file in scratch),
+                files=tuple(file_ref(place / file, within=place) for file in files),
+                scratch=tuple(file_ref(place / file, within=place) for file in scratch),
             )
             for file in files:
                 with (place / file).open("r+b") as f:
                     os.fsync(f.fileno())
             for file in (*files, *scratch):
+                (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (place / file).replace(self.folder / file)
+            for left in sorted(place.rglob("*"), reverse=True):
+                left.rmdir()  # folders only: a file that nobody named is a mistake
             place.rmdir()
         self._steps[name] = step
         self._write_state()
@@ -140,7 +144,7 @@ class Workspace:
         with self._writing(self.folder):
             for step in self._steps.values():
                 for ref in step.scratch:
-                    (self.folder / ref.path).unlink(missing_ok=True)
+                    self._remove(ref.path)
             for left in self.folder.glob(f"{SHELF}-*"):
                 shutil.rmtree(left)
             (self.folder / STATE).unlink(missing_ok=True)
@@ -156,20 +160,34 @@ class Workspace:
         except IntegrityError:
             old = []
         for name in (MANIFEST, *old):
-            (self.folder / name).unlink(missing_ok=True)
+            self._remove(name)
 
     def _remove_steps(self, earlier: State) -> None:
         """What an export with other options made: the next one may name none of it."""
         for step in earlier.steps.values():
             for ref in (*step.files, *step.scratch):
-                (self.folder / ref.path).unlink(missing_ok=True)
+                self._remove(ref.path)
         for left in self.folder.glob(f"{SHELF}-*"):
             shutil.rmtree(left)
+
+    def _remove(self, file: str) -> None:
+        """A file of ours, and the folders that held nothing else; what a linked folder leads to is not."""
+        way = file.rpartition("/")[0]
+        if way and through_a_link(self.folder, way):
+            return
+        (self.folder / file).unlink(missing_ok=True)
+        while way and (self.folder / way).is_dir() and not any((self.folder / way).iterdir()):
+            (self.folder / way).rmdir()
+            way = way.rpartition("/")[0]
 
     def _intact(self, step: Step) -> bool:
         for ref in (*step.files, *step.scratch):
             path = self.folder / ref.path
-            if path.is_symlink() or not path.is_file() or path.stat().st_size != ref.bytes:
+            if (
+                through_a_link(self.folder, ref.path)
+                or not path.is_file()
+                or path.stat().st_size != ref.bytes
+            ):
                 return False
         return all(sha256_of(self.folder / ref.path) == ref.sha256 for ref in (*step.files, *step.scratch))
 
@@ -216,6 +234,11 @@ class Workspace:
             raise
         except OSError as e:
             raise cannot_write(e.filename or path, e) from e
+
+
+def files_under(place: Path) -> tuple[str, ...]:
+    """Every file below a folder, as `Workspace.keep` names them, in order of their names."""
+    return tuple(sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()))
 
 
 def _refuse_strangers(folder: Path) -> None:

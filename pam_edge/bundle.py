@@ -30,7 +30,9 @@ MAX_MANIFEST_BYTES = 4 << 20
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # No folder, no drive, no "..".
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")]
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
+FileName = Annotated[str, Meta(pattern=rf"^{_FILE}\Z")]
+Place = Annotated[str, Meta(pattern=rf"^{_FILE}(/{_FILE}){{0,5}}\Z")]  # some engines' models are folders
 Text = Annotated[str, Meta(max_length=4096)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
 Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
@@ -43,7 +45,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class FileRef(_Strict, frozen=True):
     """One file of the bundle, relative to its folder."""
 
-    path: FileName
+    path: Place
     bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     sha256: Sha256
 
@@ -56,13 +58,26 @@ class TensorSpec(_Strict, frozen=True):
     axes: Annotated[tuple[Axis, ...], Meta(max_length=8)]
 
 
-class Graph(_Strict, frozen=True):
-    """One graph: the file its engine opens first, then any files of weights beside it."""
+class Profile(_Strict, frozen=True):
+    """Shapes that an engine is compiled for: least, usual and greatest extent of each free axis."""
+
+    name: Name
+    axes: dict[
+        Name, tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+    ]
+
+
+class Graph(_Strict, frozen=True, omit_defaults=True):
+    """One graph: the file its engine opens first, then any files of weights beside it.
+
+    What only one engine needs to know of a graph is a field with a default.
+    """
 
     name: Name
     files: Annotated[tuple[FileRef, ...], Meta(min_length=1)]
     inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    profiles: tuple[Profile, ...] = ()  # TensorRT's
 
     def input(self, name: str) -> TensorSpec:
         """The input of that name. Raises IntegrityError where the graph has none."""
@@ -150,6 +165,8 @@ class Manifest(_Strict, frozen=True):
     tools: dict[str, str]
     golden: FileRef
     verification: Verification | None
+    # The same files in another engine, on the machine of the export; absent where its own engine was there.
+    rehearsal: Verification | msgspec.UnsetType = msgspec.UNSET
     sha256: Sha256 | Literal[""] = ""  # of this file with these digits cut out; blank until it is written
 
     def files(self) -> dict[str, FileRef]:
@@ -210,9 +227,9 @@ class Bundle:
         return sum(ref.bytes for ref in self.manifest.files().values())
 
     def _check_place(self, ref: FileRef) -> None:
-        path = self.path(ref)
-        if path.is_symlink() or not path.is_file():
-            what = "a link" if path.is_symlink() else "missing"
+        path, linked = self.path(ref), through_a_link(self.folder, ref.path)
+        if linked or not path.is_file():
+            what = "a link" if linked else "missing"
             raise IntegrityError(f"{path} is {what}; copy or export the bundle again")
         size = path.stat().st_size
         if size != ref.bytes:
@@ -264,6 +281,13 @@ def _flaw(manifest: Manifest) -> str | None:
         for tensors in (graph.inputs, graph.outputs):
             if len({t.name for t in tensors}) < len(tensors):
                 return f"graph {graph.name} names a tensor twice"
+    for graph in manifest.graphs:
+        free = {axis for spec in graph.inputs for axis in spec.axes if isinstance(axis, str)}
+        for profile in graph.profiles:
+            if profile.axes.keys() != free:
+                return f"profile {profile.name} of graph {graph.name} is not of its free axes"
+            if any(list(extents) != sorted(extents) for extents in profile.axes.values()):
+                return f"profile {profile.name} of graph {graph.name} has extents out of order"
     if embedding.shape != (language.vocab_size, language.hidden_size):
         return f"the embedding's shape {embedding.shape} is not the variant's vocabulary and width"
     if (embedding.block is None) != (embedding.dtype in ("float32", "float16")):
@@ -298,9 +322,20 @@ def _encoded(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
-def file_ref(path: Path) -> FileRef:
-    """Describe a finished file: its name, size and sha256."""
-    return FileRef(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+def file_ref(path: Path, *, within: Path | None = None) -> FileRef:
+    """Describe a finished file: its name, or its way from the folder `within`, its size and sha256."""
+    place = path.name if within is None else path.relative_to(within).as_posix()
+    return FileRef(path=place, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def through_a_link(folder: Path, place: str) -> bool:
+    """Whether a file below `folder`, or a folder on the way to it, is a link and so leads elsewhere."""
+    way = folder
+    for part in place.split("/"):
+        way = way / part
+        if way.is_symlink():
+            return True
+    return False
 
 
 def sha256_of(path: Path) -> str:

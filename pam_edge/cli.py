@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pam_edge import cli_export, cli_track
+from pam_edge import cli_build, cli_export, cli_track
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
@@ -54,6 +54,7 @@ def _options(
 
 app.command()(cli_export.export)
 app.command()(cli_export.quantize)
+app.command()(cli_build.build)
 
 
 @app.command()
@@ -244,11 +245,14 @@ def targets(
     import msgspec
 
     from pam_edge.console import show, show_json
-    from pam_edge.tables import targets_table
+    from pam_edge.tables import target_details, targets_table
     from pam_edge.targets import TARGETS, target_named
 
     rows = TARGETS if name is None else (target_named(name),)
-    show_json(msgspec.to_builtins(rows)) if as_json else show(targets_table(rows))
+    if as_json:
+        show_json(msgspec.to_builtins(rows))
+    else:
+        show(targets_table(rows) if name is None else target_details(rows[0]))
 
 
 @app.command()

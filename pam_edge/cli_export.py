@@ -44,15 +44,16 @@ def export(
 ) -> None:
     """Make a bundle from weights. Interrupted, it goes on where it stopped when called again."""
     from pam_edge.console import Progress, note, show
-    from pam_edge.tables import verification_table
+    from pam_edge.tables import export_table
     from pam_edge.targets import scheme_for, target_named
     from pam_edge.verify import require_ok
 
-    scheme = scheme_for(target_named(target), scheme)  # before anything slow
+    device = target_named(target)
+    scheme = scheme_for(device, scheme)  # before anything slow
     try:
         from pam_edge.export.build import GRAPHS, build, plan
         from pam_edge.export.finish import VERIFY
-        from pam_edge.export.forecast import check_fits
+        from pam_edge.export.forecast import check_fits, check_suits
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
 
@@ -65,17 +66,18 @@ def export(
         seed=seed,
         samples=lambda opened: _samples(calibrate, opened.variant, opened.weights),
     )
-    folder = out or Path(f"{settled.checkpoint.variant.name}-{target}-{scheme}")
+    folder = out or Path(f"{settled.checkpoint.variant.name}-{device.name}-{scheme}")
     if settled.checkpoint.weights.kind == "random":
         note(f"note: {weights} is untrained: the bundle will run, but its answers mean nothing")
-    (show if dry_run else note)(settled.needs.text())
+    (show if dry_run else note)(settled.needs.text(settled.target))
+    check_suits(settled.needs, settled.target)
     check_fits(settled.needs, folder)
     if dry_run:
         return
     with _resumable(folder):
         bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
-    show(f"{verification_table(bundle.manifest.verification)}\nbundle: {folder}")
-    require_ok(bundle.manifest.verification)
+    show(f"{export_table(bundle.manifest)}\nbundle: {folder}")
+    require_ok(bundle.manifest.verification, bundle.manifest.rehearsal)
 
 
 def quantize(

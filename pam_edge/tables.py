@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pam_edge.bundle import Bundle, Graph, TensorSpec, Verification
+import msgspec
+
+from pam_edge.bundle import Bundle, Graph, Manifest, TensorSpec, Verification
 from pam_edge.golden import HUGE
 from pam_edge.region import Region
 from pam_edge.targets import Target
@@ -52,6 +54,16 @@ def verification_table(verification: Verification | None) -> str:
     return columns(rows)
 
 
+def export_table(manifest: Manifest) -> str:
+    """What an export found of its bundle: in its own engine, or that it was not run, and of a rehearsal."""
+    table = verification_table(manifest.verification)
+    rehearsed = manifest.rehearsal
+    if not isinstance(rehearsed, Verification):
+        return table
+    other = f"the same files in {clean(rehearsed.runtime)}:\n{verification_table(rehearsed)}"
+    return f"{manifest.runtime}: {table}\n{other}"
+
+
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is, made of what, under which licences, and how its verification went."""
     m = bundle.manifest
@@ -82,6 +94,10 @@ def bundle_summary(bundle: Bundle) -> str:
     verified = m.verification
     if verified is None:
         parts += ["", "verification: not run (try `pam-edge verify`)"]
+        if isinstance(m.rehearsal, Verification):
+            where = f"{clean(m.rehearsal.runtime)} on {clean(m.rehearsal.host)}"
+            outcome = "ok" if m.rehearsal.ok else "FAILED"
+            parts += ["", f"rehearsal of the same files: {outcome}, {where}", verification_table(m.rehearsal)]
     else:
         outcome = "ok" if verified.ok else "FAILED"
         where = f"{clean(verified.runtime)} on {clean(verified.host)}"
@@ -113,10 +129,43 @@ def region_line(region: Region) -> str:
 
 
 def targets_table(targets: Sequence[Target]) -> str:
-    """One row a target."""
-    rows = [("target", "device", "runtime", "schemes", "note")]
-    rows += [(t.name, t.title, t.runtime, ", ".join(t.schemes), t.note) for t in targets]
+    """One row a target, its default scheme first."""
+    rows = [("target", "device", "runtime", "schemes", "model", "memory")]
+    rows += [
+        (
+            t.name,
+            t.title,
+            t.runtime,
+            ", ".join(t.schemes),
+            t.variant,
+            size(t.memory.bytes) if t.memory else "-",
+        )
+        for t in targets
+    ]
     return columns(rows)
+
+
+def target_details(target: Target) -> str:
+    """All that is known of one target."""
+    memory = target.memory
+    rows = [
+        ("target", ", ".join((target.name, *target.aliases))),
+        ("device", target.title),
+        ("runtime", target.runtime),
+        ("largest model", target.variant),
+        (
+            "memory",
+            f"{size(memory.bytes)} for one process: {memory.source}" if memory else "the machine's own",
+        ),
+        ("note", target.note),
+    ]
+    limits = [("scheme", "its numbers may differ by")]
+    for fit in target.fits:
+        bounds = ", ".join(
+            f"{name} {limit:g}" for name, limit in msgspec.structs.asdict(fit.tolerance).items()
+        )
+        limits.append((f"{fit.scheme} (default)" if fit == target.fits[0] else fit.scheme, bounds))
+    return f"{columns(rows)}\n\n{columns(limits)}"
 
 
 def _graph(graph: Graph) -> str:

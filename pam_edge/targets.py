@@ -6,11 +6,17 @@ A target is read at export time only: what a bundle needs to run is in the bundl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pam_edge.errors import UsageError
 from pam_edge.golden import Limits, Losses
 
 Tolerance = Limits | Losses  # of float numbers, of quantized ones
+Runtime = Literal[
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+]  # an engine that export knows a writer for
 
 
 @dataclass(frozen=True)
@@ -22,14 +28,25 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a device leaves to one process, in bytes, and whose figure that is."""
+
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
-    """One device."""
+    """One device. `memory` is None where it differs from machine to machine."""
 
     name: str
     title: str
-    runtime: str
+    runtime: Runtime
+    variant: str  # the largest model size that suits it
     fits: tuple[Fit, ...]  # the first is the default
     note: str
+    memory: Memory | None = None
+    aliases: tuple[str, ...] = ()  # other names for it
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -47,11 +64,36 @@ class Target:
         )
 
 
+# Float numbers on GPUs: float16 products everywhere but in the fp32 scheme.
+_TENSORRT = (
+    Fit(
+        "int4",
+        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+    ),
+    Fit(
+        "int8",
+        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
+    ),
+    Fit("fp16", Limits(tensors=2e-2, masks=3e-2, logits=2e-2)),
+    Fit("fp32", Limits(tensors=1e-3, masks=1e-3, logits=1e-3)),
+)
+_BUILT = "engines are compiled on the device: `pam-edge build BUNDLE`"
+
+
+def _shared(gigabytes: float, left: float) -> Memory:
+    """Of a Jetson, whose GPU and CPU share their memory."""
+    return Memory(
+        round(left * 1e9),
+        f"reckoned: {gigabytes:g} GB shared by CPU and GPU (NVIDIA's data sheet), less 2 GB for the system",
+    )
+
+
 TARGETS: tuple[Target, ...] = (
     Target(
         name="cpu",
         title="any 64-bit CPU",
         runtime="onnxruntime",
+        variant="pam-3b",
         fits=(
             Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
@@ -68,15 +110,60 @@ TARGETS: tuple[Target, ...] = (
         ),
         note="needs nothing but `pip install pam-edge`",
     ),
+    Target(
+        name="jetson-orin-nano",
+        title="Jetson Orin Nano 8 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(8, 6),
+        aliases=("jetson",),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-orin-nx",
+        title="Jetson Orin NX 16 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(16, 14),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-agx-orin",
+        title="Jetson AGX Orin 64 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(64, 62),
+        note=_BUILT,
+    ),
+    Target(
+        name="jetson-thor",
+        title="Jetson AGX Thor 128 GB",
+        runtime="tensorrt",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        memory=_shared(128, 126),
+        note=_BUILT,
+    ),
+    Target(
+        name="rtx",
+        title="a PC's NVIDIA RTX card",
+        runtime="tensorrt_rtx",
+        variant="pam-3b",
+        fits=_TENSORRT,
+        note="engines are compiled ahead on any machine: `pam-edge build BUNDLE --capability SM89`",
+    ),
 )
 
 
 def target_named(name: str) -> Target:
     """The target of that name. Raises UsageError listing the known ones."""
     for target in TARGETS:
-        if target.name == name:
+        if name in (target.name, *target.aliases):
             return target
-    known = ", ".join(target.name for target in TARGETS)
+    known = ", ".join(name for target in TARGETS for name in (target.name, *target.aliases))
     raise UsageError(f"unknown target {name!r}; known: {known} (`pam-edge targets` says more)")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from pam_edge.bundle import Bundle, Check, Verification
 from pam_edge.errors import QualityError
 from pam_edge.gate import check, losses_of
@@ -34,9 +36,11 @@ def verify(bundle: Bundle, *, threads: int = 0, progress: Tell = lambda _: None)
     return Verification(runtime=bundle.manifest.runtime, host=describe_host(), checks=checks)
 
 
-def require_ok(verification: Verification | None) -> None:
+def require_ok(*verifications: Verification | msgspec.UnsetType | None) -> None:
     """Raise QualityError naming the graphs that are off, the first of which is the one to look at."""
-    if verification is not None and not verification.ok:
+    for verification in verifications:
+        if not isinstance(verification, Verification) or verification.ok:
+            continue
         off = dict.fromkeys(check.graph for check in verification.checks if not check.ok)
         raise QualityError(
             f"numbers are off in {', '.join(off)}: do not trust this bundle's answers here; "

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ class Static:
     activations: Literal["uint8", "int8"] = "uint8"
     symmetric: bool = False  # the zero point is the type's middle
     fused: bool = True
+    half: bool = False  # scales are numbers of float16, for graphs that compute in it
 
     def __post_init__(self) -> None:
         if self.fused and self.activations == "int8":
@@ -47,7 +48,8 @@ class Static:
 
 
 ONNXRUNTIME = Static()
-TENSORRT = Static(activations="int8", symmetric=True, fused=False)  # u8 and quantized biases are refused
+# TensorRT refuses u8 and quantized biases; its scales have the type of what is quantized.
+TENSORRT = Static(activations="int8", symmetric=True, fused=False, half=True)
 
 
 @dataclass(frozen=True)
@@ -186,15 +188,28 @@ def parameters(values: Range, how: Static) -> tuple[float, int]:
     kind = np.iinfo(how.activations)
     if how.symmetric:
         middle = int(kind.max) + int(kind.min) + 1 >> 1
-        return max(-low, high, 1e-30) / 127, middle
+        scale = max(-low, high, 1e-30) / 127
+        return (float(half_scales(np.array(scale))) if how.half else scale), middle
     scale = max(high - low, 1e-30) / (int(kind.max) - int(kind.min))
     return scale, round(int(kind.min) - low / scale)
 
 
-def integer_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """A weight [in, out] as int8 and a scale for each output."""
+def integer_weight(
+    weight: npt.NDArray[np.float32], *, half: bool = False
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """A weight [in, out] as int8 and a scale for each output; `half`: scales that float16 holds exactly."""
     scale = np.maximum(np.abs(weight).max(axis=0), 1e-30).astype(np.float32) / np.float32(127)
+    if half:
+        scale = half_scales(scale)
     return np.rint(weight / scale).astype(np.int8), scale
+
+
+def half_scales(scales: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """The scales rounded up to numbers of float16, no smaller than its least normal one."""
+    least = np.finfo(np.float16).tiny
+    near = np.maximum(scales, least).astype(np.float16)
+    up = np.where(near < scales, np.nextafter(near, np.float16(np.inf)), near)
+    return up.astype(np.float32)
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node, source: _Source, how: Static) -> None:
@@ -203,7 +218,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, source: _Source, how: Static) -> No
     assert weight is not None and weight.const_value is not None
     turned = bool(node.attributes.get_int("transB", 0))
     matrix = weight.const_value.numpy()
-    integers, scales = integer_weight(matrix.T if turned else matrix)
+    integers, scales = integer_weight(matrix.T if turned else matrix, half=how.half)
     del matrix
     if isinstance(weight.const_value, ir.ExternalTensor):
         weight.const_value.release()  # else its pages count as ours until the end

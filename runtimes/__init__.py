@@ -77,6 +77,10 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.onnxruntime import OrtSession
 
             return OrtSession(bundle, graph, threads=threads)
+        case "tensorrt" | "tensorrt_rtx":
+            from pam_edge.runtimes.tensorrt import TrtSession
+
+            return TrtSession(bundle, graph)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -85,8 +89,28 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
     """Open the language decoder in the bundle's runtime, with one empty row. Raises like `open_session`."""
     match bundle.manifest.runtime:
         case "onnxruntime":
-            from pam_edge.runtimes.onnxruntime import OrtDecoder
+            from pam_edge.runtimes.onnxruntime import OrtDecoder, OrtSession
+            from pam_edge.runtimes.plain_cache import is_plain, plain_decoder
 
+            if is_plain(bundle.graph("decoder")):
+                return plain_decoder(bundle, OrtSession(bundle, "decoder", threads=threads))
             return OrtDecoder(bundle, threads=threads)
+        case "tensorrt" | "tensorrt_rtx":
+            from pam_edge.runtimes.tensorrt import TrtDecoder
+
+            return TrtDecoder(bundle)
+        case other:
+            raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
+
+
+def check_engine(runtime: str) -> None:
+    """Raise EnvironmentProblem where an engine of that name is not on this machine."""
+    match runtime:
+        case "onnxruntime":
+            import pam_edge.runtimes.onnxruntime  # noqa: F401
+        case "tensorrt" | "tensorrt_rtx":
+            from pam_edge.runtimes.tensorrt_engine import package
+
+            package(runtime)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")

@@ -203,6 +203,8 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     check_external_files(bundle, graph)
     options = ort.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just checked
+    # Of graphs that widen integer weights by standard operators: fused, but not with 8-bit activations.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its words come back in our errors
     # The arena never gives activations back: the image encoder would hold twice the memory, no faster.

@@ -90,6 +90,8 @@ WRONG: dict[str, Callable[[Any], None]] = {
     "no graphs": set_at("graphs", to=[]),
     "same graph twice": set_at("graphs", 1, "name", to="a"),
     "same tensor twice": lambda d: d["graphs"][0]["inputs"].append(d["graphs"][0]["inputs"][0]),
+    "profile of no axis": set_at("graphs", 0, "profiles", to=[{"name": "p", "axes": {"width": [1, 2, 3]}}]),
+    "profile in no order": set_at("graphs", 0, "profiles", to=[{"name": "p", "axes": {"length": [2, 1, 3]}}]),
     "bad name": set_at("target", to="CPU; rm"),
     "name with newline": set_at("target", to="cpu\n"),
     "hash with newline": lambda d: set_at("golden", "sha256", to=d["golden"]["sha256"] + "\n")(d),
@@ -153,6 +155,18 @@ def test_a_path_that_is_not_a_plain_file_name_is_refused(folder: Path, path: str
     (folder.parent / "a.onnx").write_bytes(b"graph a")
     edit(folder, set_at("graphs", 0, "files", 0, "path", to=path))
     with pytest.raises(IntegrityError):
+        Bundle.open(folder)
+
+
+def test_a_model_that_is_a_folder_opens_but_not_through_a_link(folder: Path) -> None:
+    (folder / "m" / "deep").mkdir(parents=True)
+    (folder / "a.onnx").rename(folder / "m" / "deep" / "a.onnx")
+    edit(folder, set_at("graphs", 0, "files", 0, "path", to="m/deep/a.onnx"))
+    opened = Bundle.open(folder)
+    assert opened.path(opened.manifest.graphs[0].files[0]).read_bytes() == b"graph a"
+    (folder / "m").rename(folder.parent / "elsewhere")
+    (folder / "m").symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(IntegrityError, match="link"):
         Bundle.open(folder)
 
 

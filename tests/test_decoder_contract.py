@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
+from fake_tensorrt import built, cached_bundle, install, reopened
 from tiny_language import TINY, tiny_bundle, tiny_weights
 
 from pam_edge.bundle import Bundle
@@ -15,13 +17,20 @@ from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.kv import KvDecoder
 from pam_edge.runtimes.reference import ReferenceSession
 
-DECODERS = ("onnxruntime", "session", "reference")
+DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt")
 CLOSE = 2e-4  # float32, sums in different orders; logits are of order 10
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+    folder = tmp_path_factory.mktemp("bundle")
+    built(cached_bundle(folder / "tensorrt"))
+    return tiny_bundle(folder)
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
 
 
 def new(kind: str, bundle: Bundle) -> Decoder:
@@ -30,6 +39,12 @@ def new(kind: str, bundle: Bundle) -> Decoder:
             return open_decoder(bundle, threads=1)
         case "session":
             return KvDecoder(open_session(bundle, "decoder", threads=1), TINY, TokenTable.open(bundle))
+        case "plain":  # TensorRT's file in ONNX Runtime
+            cached = reopened(bundle.folder / "tensorrt")
+            runtime = msgspec.structs.replace(cached.manifest, runtime="onnxruntime")
+            return open_decoder(Bundle(cached.folder, runtime), threads=1)
+        case "tensorrt":
+            return open_decoder(reopened(bundle.folder / "tensorrt"))
         case _:
             weights = tiny_weights(TINY)
             table = TokenTable(weights["language.embed_tokens.weight"])

@@ -26,7 +26,7 @@ import os, signal
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 def die_at_weight(number):
-    import pam_edge.export.parts as m
+    import pam_edge.export.write_onnxruntime as m
     old, count = m.language2onnx, [0]
     def language2onnx(language, tensor, *args, **named):
         def counted(key):
@@ -50,7 +50,7 @@ DEATHS = {
         [],
     ),
     "a graph recorded but not written": (
-        "import pam_edge.export.parts as m; m.module2onnx = lambda *a, **k: die()",
+        "import pam_edge.export.write_onnxruntime as m; m.module2onnx = lambda *a, **k: die()",
         [recording("image_encoder")],
     ),
     "between moving a graph's files": (

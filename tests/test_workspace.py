@@ -12,7 +12,7 @@ from small_bundle import small_bundle
 
 from pam_edge.bundle import MANIFEST
 from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.export.workspace import LOCK, PARTIAL, STATE, Workspace
+from pam_edge.export.workspace import LOCK, PARTIAL, STATE, Workspace, files_under
 
 OPTIONS = {"target": "cpu", "weights": "random:nano"}
 
@@ -64,6 +64,42 @@ def test_files_are_on_the_disk_before_a_step_counts_as_done(
         monkeypatch.setattr(os, "fsync", fsync)
         make(work, "one")
     assert synced == [("one.bin", False), (STATE + ".tmp", False)]
+
+
+def test_a_folder_of_files_is_kept_resumed_and_replaced(tmp_path: Path) -> None:
+    """Some engines' models are folders."""
+    inside = ("m.mlpackage/Data/weights/w.bin", "m.mlpackage/Manifest.json")
+
+    def make_folder(work: Workspace) -> None:
+        with work.step() as place:
+            for name in inside:
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_bytes(name.encode())
+            names = files_under(place)
+        assert sorted(inside) == list(names)
+        work.keep("m", names)
+
+    folder = tmp_path / "a"
+    with open_(folder) as work:
+        make_folder(work)
+    with open_(folder) as work:
+        assert work.finished("m") is not None
+    (folder / inside[0]).write_bytes(b"damaged")
+    with open_(folder) as work:
+        assert work.finished("m") is None
+        make_folder(work)
+    with open_(folder, force=True, seed="1"):
+        assert not (folder / "m.mlpackage").exists()
+
+
+def test_a_file_that_nobody_named_is_a_mistake(tmp_path: Path) -> None:
+    with open_(tmp_path / "a") as work:
+        with work.step() as place:
+            (place / "d").mkdir()
+            (place / "d" / "forgotten").write_bytes(b"x")
+            (place / "named").write_bytes(b"x")
+        with pytest.raises(EnvironmentProblem):
+            work.keep("one", ["named"])
 
 
 def test_the_shelf_is_of_its_options_alone_and_goes_at_the_end(tmp_path: Path) -> None:
