@@ -343,7 +343,9 @@ class CachedDecoder:
         return name
 
     def node(self, op: str, inputs: list[str], outputs: list[str], **attributes: int | list[int]) -> None:
-        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
+        node = helper.make_node(op, inputs, outputs, name=outputs[0])
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+        self.nodes.append(node)
 
 
 def computes_in_half(scheme: Scheme) -> bool:

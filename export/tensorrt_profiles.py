@@ -7,11 +7,8 @@ from pam_edge.config import Variant
 from pam_edge.memory import PROMPTED
 
 POINTS = 32  # of a prompt, at most
-ROWS_AT_ONCE, CHUNK, CAPACITY = (
-    8,
-    512,
-    6144,
-)  # of a decoder: answers side by side, positions a call and in all
+# Of a decoder: answers side by side, positions a call, positions in all.
+ROWS_AT_ONCE, CHUNK, CAPACITY = 8, 512, 6144
 
 
 def profiles(name: str, variant: Variant) -> tuple[Profile, ...]:

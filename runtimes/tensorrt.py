@@ -178,7 +178,7 @@ class _Machine:
         language = bundle.manifest.variant.language
         self.parts = [f"{kind}.{i}" for i in range(language.layers) for kind in ("key", "value")]
         self.graph, self.stream = graph, Stream()
-        self.heads = language.kv_heads
+        self.heads, self._vocabulary = language.kv_heads, language.vocab_size
         kind = np.dtype(graph.input(f"past_{self.parts[0]}").dtype)
         self.width = language.head_dim * kind.itemsize  # bytes of a position of one head
         self._profiles = {profile.name: profile for profile in graph.profiles}
@@ -205,7 +205,7 @@ class _Machine:
         for part, buffer in zip(self.parts, cache.buffers, strict=True):
             spec = inputs[f"past_{part}"]
             call.lend(spec, _shape(spec, axes), buffer.address + start)
-        logits = np.empty((count, self.graph.outputs[0].axes[1]), np.float32)
+        logits = np.empty((count, self._vocabulary), np.float32)
         for spec in self.graph.outputs:
             call.give(spec, _empty(spec, axes).nbytes)
         if name == PREFILL:

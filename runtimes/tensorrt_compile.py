@@ -141,7 +141,7 @@ def _capability(trt: Any, name: str) -> Any:
 def _logger(trt: Any) -> Any:
     """Keeps errors for our messages, and says nothing by itself."""
 
-    class Quiet(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Quiet(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
@@ -179,7 +179,7 @@ def main() -> int:
         msgspec.json.decode(text, type=kind) for text, kind in zip(sys.argv[1:], (Order, Maker), strict=True)
     )
     try:
-        record = compile_graph(order, maker)  # type: ignore[arg-type]
+        record = compile_graph(order, maker)
     except PamEdgeError as e:
         print(msgspec.json.encode({"error": str(e), "exit_code": e.exit_code}).decode())  # noqa: T201
         return e.exit_code
