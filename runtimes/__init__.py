@@ -81,6 +81,10 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.tensorrt import TrtSession
 
             return TrtSession(bundle, graph)
+        case "executorch":
+            from pam_edge.runtimes.executorch import EtSession
+
+            return EtSession(bundle, graph, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -99,6 +103,10 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             from pam_edge.runtimes.tensorrt import TrtDecoder
 
             return TrtDecoder(bundle)
+        case "executorch":
+            from pam_edge.runtimes.executorch import EtDecoder
+
+            return EtDecoder(bundle, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -112,5 +120,7 @@ def check_engine(runtime: str) -> None:
             from pam_edge.runtimes.tensorrt_engine import package
 
             package(runtime)
+        case "executorch":
+            import pam_edge.runtimes.executorch  # noqa: F401
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
