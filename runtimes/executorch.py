@@ -154,7 +154,7 @@ class EtDecoder:
 
 
 class _Cache:
-    """Of each layer, keys [rows, kv heads, head dim, capacity] and values [rows, kv heads, capacity, head dim].
+    """A layer: keys [rows, kv heads, head dim, capacity] and values [rows, kv heads, capacity, head dim].
 
     What no position has been written to is 0: the engine multiplies it by 0, which must give 0.
     """

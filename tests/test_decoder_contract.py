@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import msgspec
 import numpy as np
@@ -35,9 +34,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def pte(tmp_path_factory: pytest.TempPathFactory) -> Bundle | None:
-    """The same weights for ExecuTorch; None where that is not installed."""
-    return tiny_pte(tmp_path_factory.mktemp("pte")) if find_spec("executorch") else None
+def pte(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same weights for ExecuTorch."""
+    return tiny_pte(tmp_path_factory.mktemp("pte"))
 
 
 def new(kind: str, bundle: Bundle, pte: Bundle | None = None) -> Decoder:
@@ -45,8 +44,7 @@ def new(kind: str, bundle: Bundle, pte: Bundle | None = None) -> Decoder:
         case "onnxruntime":
             return open_decoder(bundle, threads=1)
         case "executorch":
-            if pte is None:
-                pytest.skip("executorch is not installed: pip install 'pam-edge[android]'")
+            assert pte is not None
             return open_decoder(pte, threads=1)
         case "session":
             return KvDecoder(open_session(bundle, "decoder", threads=1), TINY, TokenTable.open(bundle))
@@ -63,12 +61,12 @@ def new(kind: str, bundle: Bundle, pte: Bundle | None = None) -> Decoder:
 
 
 @pytest.fixture(params=DECODERS)
-def decoder(request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle | None) -> Decoder:
+def decoder(request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle) -> Decoder:
     return new(request.param, bundle, pte)
 
 
 @pytest.fixture
-def fresh(decoder: Decoder, request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle | None) -> Decoder:
+def fresh(decoder: Decoder, request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle) -> Decoder:
     """Another decoder of the same kind, empty."""
     return new(request.node.callspec.params["decoder"], bundle, pte)
 
