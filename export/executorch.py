@@ -151,20 +151,17 @@ def _attention(
     """
     if is_causal or enable_gqa or dropout_p:
         raise ValueError("attention with these options is not written for this engine")
-    count = query.shape[-2]
     scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     turned = key.transpose(-2, -1)
-    step = count
-    if isinstance(count, int) and count >= 1024:
-        keys = key.shape[-2] if isinstance(key.shape[-2], int) else 4 * count
-        step = max(1, SCORES // (math.prod(int(n) for n in query.shape[:-2]) * int(keys)))
+    masks = attn_mask is not None and attn_mask.shape[-2] != 1  # one a query
+    count, each = query.shape[-2], math.prod(query.shape[:-2]) * key.shape[-2]
+    step = min(count, max(1, SCORES // each))
     parts = []
-    for start in range(0, count, step) if isinstance(count, int) else (0,):
-        part = scaled if step is count else scaled[..., start : start + step, :]
-        scores = part @ turned
+    for start in range(0, count, step):
+        whole = step == count
+        scores = (scaled if whole else scaled[..., start : start + step, :]) @ turned
         if attn_mask is not None:
-            rows = attn_mask if attn_mask.shape[-2] == 1 else attn_mask[..., start : start + step, :]
-            scores = scores + rows
+            scores = scores + (attn_mask[..., start : start + step, :] if masks else attn_mask)
         parts.append(scores.softmax(-1) @ value)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 

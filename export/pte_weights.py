@@ -45,7 +45,7 @@ def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Sc
         held = stored(value.float(), stored_as(scheme, key, tuple(value.shape)), key)
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, nn.Parameter(held, requires_grad=False))
-    return module
+    return _plain(module)
 
 
 def stored(weight: Tensor, storage: Stored, key: str) -> Tensor:
@@ -108,6 +108,16 @@ def _integers(weight: Tensor, storage: Stored, key: str) -> Tensor:
         custom_zero_point=held.zero_point,
     )
     return found
+
+
+def _plain(module: CachedDecoder) -> CachedDecoder:
+    """With integers and scales as tensors of their own, which torch's exporter knows."""
+    if all(type(held) is nn.Parameter for held in module.parameters()):
+        return module
+    from torchao.utils import unwrap_tensor_subclass
+
+    unwrap_tensor_subclass(module)
+    return module
 
 
 def _key(name: str, language: LanguageConfig) -> str:

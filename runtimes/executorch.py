@@ -34,7 +34,6 @@ from pam_edge.runtimes.embedding import TokenTable
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all of its Python side calls itself experimental
-        import executorch.kernels.quantized  # noqa: F401  (registers operators)
         import torch
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Method, Program, Runtime
