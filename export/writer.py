@@ -108,5 +108,9 @@ def writer_for(runtime: Runtime) -> Writer:
             from pam_edge.export import write_tensorrt
 
             return write_tensorrt
+        case "executorch":
+            from pam_edge.export import write_executorch
+
+            return write_executorch
         case other:
             assert_never(other)

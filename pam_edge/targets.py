@@ -16,6 +16,7 @@ Runtime = Literal[
     "onnxruntime",
     "tensorrt",
     "tensorrt_rtx",
+    "executorch",
 ]  # an engine that export knows a writer for
 
 
@@ -154,6 +155,26 @@ TARGETS: tuple[Target, ...] = (
         variant="pam-3b",
         fits=_TENSORRT,
         note="engines are compiled ahead on any machine: `pam-edge build BUNDLE --capability SM89`",
+    ),
+    Target(
+        name="android",
+        title="Android phones, on the CPU (XNNPACK)",
+        runtime="executorch",
+        variant="pam-1.5b",
+        fits=(
+            Fit(
+                "int4",
+                Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+            ),
+            Fit(
+                "int8",
+                Losses(
+                    tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2
+                ),
+            ),
+            Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
+        ),
+        note="writing and verifying it needs `pip install 'pam-edge[export,android]'`",
     ),
 )
 

@@ -81,6 +81,10 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.tensorrt import TrtSession
 
             return TrtSession(bundle, graph)
+        case "executorch":
+            from pam_edge.runtimes.executorch import EtSession
+
+            return EtSession(bundle, graph, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -99,6 +103,10 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             from pam_edge.runtimes.tensorrt import TrtDecoder
 
             return TrtDecoder(bundle)
+        case "executorch":
+            from pam_edge.runtimes.executorch import EtDecoder
+
+            return EtDecoder(bundle, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -107,10 +115,12 @@ def check_engine(runtime: str) -> None:
     """Raise EnvironmentProblem where an engine of that name is not on this machine."""
     match runtime:
         case "onnxruntime":
-            import pam_edge.runtimes.onnxruntime  # noqa: F401
+            import pam_edge.runtimes.onnxruntime
         case "tensorrt" | "tensorrt_rtx":
             from pam_edge.runtimes.tensorrt_engine import package
 
             package(runtime)
+        case "executorch":
+            import pam_edge.runtimes.executorch  # noqa: F401
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from fake_tensorrt import built, cached_bundle, install, reopened
-from tiny_language import TINY, tiny_bundle, tiny_weights
+from tiny_language import TINY, tiny_bundle, tiny_pte, tiny_weights
 
 from pam_edge.bundle import Bundle
 from pam_edge.errors import UsageError, WontFitError
@@ -17,7 +17,7 @@ from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.kv import KvDecoder
 from pam_edge.runtimes.reference import ReferenceSession
 
-DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt")
+DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt", "executorch")
 CLOSE = 2e-4  # float32, sums in different orders; logits are of order 10
 
 
@@ -33,10 +33,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
 
 
-def new(kind: str, bundle: Bundle) -> Decoder:
+@pytest.fixture(scope="module")
+def pte(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same weights for ExecuTorch."""
+    return tiny_pte(tmp_path_factory.mktemp("pte"))
+
+
+def new(kind: str, bundle: Bundle, pte: Bundle | None = None) -> Decoder:
     match kind:
         case "onnxruntime":
             return open_decoder(bundle, threads=1)
+        case "executorch":
+            assert pte is not None
+            return open_decoder(pte, threads=1)
         case "session":
             return KvDecoder(open_session(bundle, "decoder", threads=1), TINY, TokenTable.open(bundle))
         case "plain":  # TensorRT's file in ONNX Runtime
@@ -52,14 +61,14 @@ def new(kind: str, bundle: Bundle) -> Decoder:
 
 
 @pytest.fixture(params=DECODERS)
-def decoder(request: pytest.FixtureRequest, bundle: Bundle) -> Decoder:
-    return new(request.param, bundle)
+def decoder(request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle) -> Decoder:
+    return new(request.param, bundle, pte)
 
 
 @pytest.fixture
-def fresh(decoder: Decoder, request: pytest.FixtureRequest, bundle: Bundle) -> Decoder:
+def fresh(decoder: Decoder, request: pytest.FixtureRequest, bundle: Bundle, pte: Bundle) -> Decoder:
     """Another decoder of the same kind, empty."""
-    return new(request.node.callspec.params["decoder"], bundle)
+    return new(request.node.callspec.params["decoder"], bundle, pte)
 
 
 def prompt(length: int, seed: int = 0) -> np.ndarray:

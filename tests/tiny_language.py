@@ -63,6 +63,28 @@ def tiny_bundle(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) 
     return Bundle(folder, msgspec.structs.replace(manifest, embedding=embedding))
 
 
+def tiny_pte(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) -> Bundle:
+    """The same for ExecuTorch. Wants that package."""
+    import torch
+
+    from pam_edge.export.embedding_file import language2embedding
+    from pam_edge.export.executorch import module2pte
+    from pam_edge.export.pte_decoder import ROWS, TOKENS, cached_specs
+    from pam_edge.export.pte_weights import filled
+
+    weights = tiny_weights(lm)
+    inputs, outputs = cached_specs(lm)
+    module = filled(lm, lambda key: torch.from_numpy(weights[key]), scheme)
+    most = {"rows": ROWS, "tokens": TOKENS, "capacity": lm.max_length}
+    written = module2pte(module, inputs, outputs, folder / "decoder.pte", most=most)
+    table = file_ref(language2embedding(lm, weights.__getitem__, folder, scheme=scheme))
+    variant = msgspec.structs.replace(NANO, name="tiny", language=lm)
+    graph = Graph(name="decoder", files=(file_ref(written), table), inputs=inputs, outputs=outputs)
+    manifest = msgspec.structs.replace(tiny_manifest(variant, (graph,), table), runtime="executorch")
+    embedding = embedding_record(lm, scheme, table)
+    return Bundle(folder, msgspec.structs.replace(manifest, embedding=embedding))
+
+
 def tiny_manifest(variant: Variant, graphs: tuple[Graph, ...], embedding: FileRef) -> Manifest:
     """A manifest of graphs alone: no tokenizer and no prompts, which no engine reads."""
     nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)

@@ -1,0 +1,102 @@
+"""How ExecuTorch wants a bundle: a .pte a graph, lowered to XNNPACK, free axes up to a largest extent.
+
+Where a scheme has activations in 8 bits, linear layers of the image graphs do (static, ranges from
+calibration). The decoder's weights in integers get activations of 8 bits, ranges found as it runs. What a
+scheme stores in 16 bits stays in 32: XNNPACK widens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from pam_edge.bundle import Bundle, Check, Graph, Verification
+from pam_edge.config import Variant
+from pam_edge.export.checkpoint import Checkpoint
+from pam_edge.export.embedding_file import language2embedding
+from pam_edge.export.executorch import Run, module2pte
+from pam_edge.export.graphs import GraphName, fixed, graph_specs
+from pam_edge.export.pte_decoder import ROWS, TOKENS, cached_specs
+from pam_edge.export.pte_weights import filled, weight_noise
+from pam_edge.export.writer import Appetite, Border, Job
+from pam_edge.gate import check
+from pam_edge.golden import Losses
+from pam_edge.quantize.calibrate import CALIBRATED, Arrays, Calibrated, Samples, through
+from pam_edge.quantize.schemes import Scheme
+from pam_edge.targets import Tolerance
+
+TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy", "tokenizers")
+# Not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized.
+APPETITE = Appetite(vision=3.0, language=3.0, vocabularies=2)
+# Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
+_SLOTS = MappingProxyType({"points": 16, "memories": 7, "pointers": 16})
+
+
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+    """Slots are fixed; the decoder's axes stay free, up to what its file takes."""
+    if name == "decoder":
+        return cached_specs(variant.language)
+    inputs, outputs = graph_specs(variant, name)
+    return fixed(inputs, _SLOTS), fixed(outputs, _SLOTS)
+
+
+def write(job: Job) -> tuple[str, ...]:
+    """See `Writer.write`."""
+    inputs, outputs = specs(job.variant, job.name, job.scheme)
+    with job.work.step() as place:
+        path = place / f"{job.name}.pte"
+        if job.name == "decoder":
+            checkpoint, language = job.part.checkpoint, job.variant.language
+            most = {"rows": ROWS, "tokens": TOKENS, "capacity": language.max_length}
+            module2pte(filled(language, checkpoint.tensor, job.scheme), inputs, outputs, path, most=most)
+            table = language2embedding(language, checkpoint.lazy, place, scheme=job.scheme)
+            return path.name, table.name
+        calibrate = static = None
+        if job.samples and job.name in CALIBRATED:
+            calibrate = partial(_calibrate, job, job.name, job.samples)
+            static = partial(_in_8_bits, job.scheme, job.name)
+        module2pte(job.part.module(), inputs, outputs, path, most={}, calibrate=calibrate, static=static)
+    return (path.name,)
+
+
+def described(graph: Graph, variant: Variant, scheme: Scheme) -> Graph:
+    """Nothing to add."""
+    return graph
+
+
+def checks(folder: Path, checkpoint: Checkpoint, scheme: Scheme, tolerance: Tolerance) -> tuple[Check, ...]:
+    """The decoder's weights as this scheme rounds them, against the float ones.
+
+    The file holds them packed for the engine, which nothing else reads: this is the rounding, computed again.
+    """
+    if not isinstance(tolerance, Losses):
+        return ()
+    worst, where = weight_noise(checkpoint.variant.language, checkpoint.lazy, scheme)
+    return (check("decoder", f"weights: noise of the worst row, {where}", worst, tolerance.weights),)
+
+
+def rehearse(bundle: Bundle) -> Verification | None:
+    """No other engine reads these files."""
+    return None
+
+
+def _in_8_bits(scheme: Scheme, graph: str, weight: str, shape: Sequence[int]) -> bool:
+    return scheme.storage(graph, weight, shape) == "w8a8"
+
+
+def _calibrate(job: Job, name: Calibrated, samples: Samples, run: Run) -> None:
+    """Put every sample through a graph's module, keeping what the next graph reads."""
+    inputs, outputs = graph_specs(job.variant, name)
+
+    def with_arrays(feeds: Arrays) -> Arrays:
+        found = run(*(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in inputs))
+        values = (found,) if isinstance(found, torch.Tensor) else tuple(found)
+        return {spec.name: value.numpy() for spec, value in zip(outputs, values, strict=True)}
+
+    size = job.variant.vision.image_size
+    through(name, with_arrays, samples, job.work.shelf, image_size=size, tell=job.tell)

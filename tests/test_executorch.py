@@ -1,0 +1,223 @@
+"""What module2pte and its runtime promise of any module, asked of ones that are lowered in seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_language import tiny_manifest, tiny_pte, tiny_weights
+from torch import Tensor, nn
+
+from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
+from pam_edge.config import NANO, LanguageConfig
+from pam_edge.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.export import executorch as exporter
+from pam_edge.export.executorch import module2pte
+from pam_edge.export.pte_weights import filled, weight_noise
+from pam_edge.losses import noise
+from pam_edge.quantize.schemes import SCHEMES
+from pam_edge.runtimes.executorch import EtDecoder, EtSession
+
+# Widths that divide into blocks of 32.
+EVEN = LanguageConfig(
+    vocab_size=97, hidden_size=64, layers=2, heads=4, kv_heads=2, mlp=128, head_dim=16, max_length=96
+)
+
+
+class Pool(nn.Module):
+    """Two results of points and a map, through weights of 1 MB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Linear(2, 512), nn.Linear(512, 512)
+
+    def forward(self, points: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.second(torch.relu(self.first(points))) + bias
+        return y.mean(dim=1), y
+
+
+def spec(name: str, *axes: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", axes=axes)
+
+
+INPUTS = (spec("points", 1, "count", 2), spec("bias", 512))
+OUTPUTS = (spec("mean", 1, 512), spec("each", 1, "count", 512))
+MOST = {"count": 20}
+
+
+def bundled(path: Path, inputs=INPUTS, outputs=OUTPUTS) -> Bundle:
+    """A bundle of one graph, `pool`."""
+    ref = file_ref(path)
+    graph = Graph(name="pool", files=(ref,), inputs=inputs, outputs=outputs)
+    manifest = msgspec.structs.replace(tiny_manifest(NANO, (graph,), ref), runtime="executorch")
+    return Bundle(path.parent, manifest)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return module2pte(Pool(), INPUTS, OUTPUTS, tmp_path_factory.mktemp("pool") / "pool.pte", most=MOST)
+
+
+def points(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(count)
+    return {
+        "points": rng.standard_normal((1, count, 2), dtype=np.float32),
+        "bias": np.ones(512, np.float32),
+    }
+
+
+def close(found: dict[str, np.ndarray], wanted: tuple[Tensor, ...], atol: float = 1e-5) -> None:
+    for ours, theirs in zip(found.values(), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=atol)
+
+
+def test_named_axes_are_free_up_to_their_most(pool: Path) -> None:
+    session, module = EtSession(bundled(pool), "pool", threads=1), Pool()
+    for count in (1, 2, 20, 3):
+        feeds = points(count)
+        found = session.run(feeds)
+        with torch.inference_mode():
+            close(found, module(*map(torch.from_numpy, feeds.values())))
+    with pytest.raises(
+        UsageError, match=r"points is \[1, 21, 2\] where this bundle takes at most \[1, 20, 2\]"
+    ):
+        session.run(points(21))
+    with pytest.raises(UsageError, match="lacks input bias"):
+        session.run({"points": points(2)["points"]})
+
+
+def test_read_only_and_strided_feeds_are_taken(pool: Path) -> None:
+    session, feeds = EtSession(bundled(pool), "pool"), points(6)
+    wanted = session.run(feeds)
+    doubled = np.repeat(feeds["points"], 2, axis=1)[:, ::2]
+    feeds["bias"].flags.writeable = False
+    for name, value in session.run({**feeds, "points": doubled}).items():
+        np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_the_file_names_no_place_of_this_machine(pool: Path) -> None:
+    held = pool.read_bytes()
+    assert b"site-packages" not in held and str(Path(__file__).parents[1]).encode() not in held
+
+
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(pool: Path, tmp_path: Path) -> None:
+    for inputs, outputs in (
+        ((INPUTS[0], spec("bias", 511)), OUTPUTS),
+        (INPUTS[:1], OUTPUTS),
+        (INPUTS, (OUTPUTS[0], spec("each", 1, "count", 511))),
+    ):
+        with pytest.raises(IntegrityError, match="export again"):
+            EtSession(bundled(pool, inputs, outputs), "pool")
+    damaged = tmp_path / "pool.pte"
+    damaged.write_bytes(b"no program" * 100)
+    with pytest.raises(IntegrityError, match=r"ExecuTorch refuses .*pool\.pte"):
+        EtSession(bundled(damaged), "pool")
+
+
+def test_a_wrong_cut_is_a_mistake_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"where .* was meant"):
+        module2pte(Pool(), INPUTS, OUTPUTS[::-1], tmp_path / "pool.pte", most=MOST)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_in_8_bits_take_their_ranges_from_examples(pool: Path, tmp_path: Path) -> None:
+    def write(name: str, scale: float) -> Path:
+        def calibrate(run: Callable[..., object]) -> None:
+            for count in range(4, 12):
+                feeds = points(count)
+                run(torch.from_numpy(feeds["points"] * np.float32(scale)), torch.from_numpy(feeds["bias"]))
+
+        return module2pte(
+            Pool(),
+            INPUTS,
+            OUTPUTS,
+            tmp_path / name,
+            most=MOST,
+            calibrate=calibrate,
+            static=lambda weight, shape: weight == "second.weight" and shape == (512, 512),
+        )
+
+    right, wrong = write("right.pte", 1), write("wrong.pte", 0.02)
+    assert right.stat().st_size < 0.4 * pool.stat().st_size
+    feeds = points(15)
+    wanted = EtSession(bundled(pool), "pool").run(feeds)["each"]
+    lost = [noise(EtSession(bundled(path), "pool").run(feeds)["each"], wanted) for path in (right, wrong)]
+    assert 1e-4 < lost[0] < 0.03 < 0.2 < lost[1]  # clipped where the ranges were of smaller values
+
+
+class Attention(nn.Module):
+    """2,048 queries, two heads, and keys of which a mask hides some."""
+
+    def forward(self, query: Tensor, mask: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, query * 0.5, query + 1, attn_mask=mask)
+
+
+def test_attention_in_parts_is_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "SCORES", 1 << 21)  # four parts
+    inputs, outputs = (
+        (spec("query", 1, 2, 2048, 8), spec("mask", 1, 1, 1, 2048)),
+        (spec("out", 1, 2, 2048, 8),),
+    )
+    path = module2pte(Attention(), inputs, outputs, tmp_path / "pool.pte", most={})
+    rng = np.random.default_rng(0)
+    feeds = {
+        "query": rng.standard_normal((1, 2, 2048, 8), dtype=np.float32),
+        "mask": np.where(rng.random((1, 1, 1, 2048)) < 0.3, np.float32(-3e4), np.float32(0)),
+    }
+    found = EtSession(bundled(path, inputs, outputs), "pool").run(feeds)
+    with torch.inference_mode():
+        close(found, (Attention()(*map(torch.from_numpy, feeds.values())),))
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_the_decoder_in_integers_is_the_rounded_one(tmp_path: Path, name: str) -> None:
+    scheme = next(s for s in SCHEMES if s.name == name)
+    bundle, weights = tiny_pte(tmp_path, EVEN, scheme), tiny_weights(EVEN)
+    module = filled(EVEN, lambda key: torch.from_numpy(weights[key]), scheme)
+    prompt = np.random.default_rng(1).standard_normal((20, EVEN.hidden_size), dtype=np.float32)
+    empty = [torch.zeros(1, 2, *shape) for _ in range(EVEN.layers) for shape in ((16, 1), (1, 16))]
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(prompt[None]), torch.arange(20)[None], torch.zeros(1, 1), empty)[0]
+    decoder = EtDecoder(bundle, threads=1)
+    found = decoder.prefill([prompt])
+    assert noise(found[0], wanted.numpy()[0]) < 0.03  # the engine rounds activations its own way
+    floats = filled(EVEN, lambda key: torch.from_numpy(weights[key]), SCHEMES[0])
+    with torch.inference_mode():
+        exact = floats(torch.from_numpy(prompt[None]), torch.arange(20)[None], torch.zeros(1, 1), empty)[0]
+    assert noise(found[0], exact.numpy()[0]) > 0.002  # nothing was rounded otherwise
+    lost, _ = weight_noise(EVEN, weights.__getitem__, scheme)
+    assert 0.002 < lost < (0.03 if name == "int8" else 0.2)
+
+
+def test_the_cache_is_neither_planned_nor_written_by_the_engine(tmp_path: Path) -> None:
+    decoder = EtDecoder(tiny_pte(tmp_path, EVEN), threads=1)
+    meta = decoder._loaded._method.metadata
+    assert not any(meta.input_tensor_meta(i).is_memory_planned() for i in range(meta.num_inputs()))
+    decoder.prefill([np.ones((5, EVEN.hidden_size), np.float32)])
+    for i, array in enumerate(decoder._cache.arrays):
+        later = array[0, :, 5:] if i % 2 else array[0, :, :, 5:]
+        assert array.any() and not later.any()
+    with pytest.raises(WontFitError, match=r"97 positions .* at most 96"):
+        decoder.prefill([np.ones((92, EVEN.hidden_size), np.float32)])
+
+
+def test_without_the_engine_it_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['executorch'] = None\n"
+        "from pam_edge.errors import EnvironmentProblem\n"
+        "for name in ('runtimes', 'export'):\n"
+        "    try:\n"
+        "        __import__(f'pam_edge.{name}.executorch')\n"
+        "    except EnvironmentProblem as e:\n"
+        "        print(e)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.count("pip install 'pam-edge[") == 2
