@@ -85,6 +85,10 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.executorch import EtSession
 
             return EtSession(bundle, graph, threads=threads)
+        case "coreml":
+            from pam_edge.runtimes.coreml import CoremlSession
+
+            return CoremlSession(bundle, graph, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -107,6 +111,10 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             from pam_edge.runtimes.executorch import EtDecoder
 
             return EtDecoder(bundle, threads=threads)
+        case "coreml":
+            from pam_edge.runtimes.coreml import CoremlDecoder
+
+            return CoremlDecoder(bundle, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -122,5 +130,7 @@ def check_engine(runtime: str) -> None:
             package(runtime)
         case "executorch":
             import pam_edge.runtimes.executorch  # noqa: F401
+        case "coreml":
+            import pam_edge.runtimes.coreml  # noqa: F401
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
