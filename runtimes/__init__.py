@@ -129,7 +129,7 @@ def check_engine(runtime: str) -> None:
 
             package(runtime)
         case "executorch":
-            import pam_edge.runtimes.executorch  # noqa: F401
+            import pam_edge.runtimes.executorch
         case "coreml":
             import pam_edge.runtimes.coreml  # noqa: F401
         case other:
