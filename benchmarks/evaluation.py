@@ -12,6 +12,7 @@ from typing import get_args
 from pam_edge.benchmarks.annotations import annotated_source
 from pam_edge.benchmarks.cases import Source
 from pam_edge.benchmarks.gallery import Gallery
+from pam_edge.benchmarks.motion_quality import check_clips
 from pam_edge.benchmarks.page import page
 from pam_edge.benchmarks.quality_report import Report, to_json
 from pam_edge.benchmarks.world_cases import Click, world_source
@@ -33,6 +34,7 @@ class DataChoice:
     data: Path | None = None
     image_root: Path | None = None
     click: str | None = None
+    clips: int | None = None
 
 
 def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -> Source:
@@ -40,9 +42,7 @@ def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -
     like `world_source` and `annotated_source`.
     """
     tasks = bundle.manifest.prompts.tasks
-    for lang in langs:
-        if lang not in tasks:
-            raise UsageError(f"--lang {lang}: this bundle has tasks in {', '.join(sorted(tasks))} only")
+    check_langs(bundle, langs)
     if (choice.world is None) == (choice.data is None):
         raise UsageError(
             "give --world SEED (rendered scenes) or --data FILE.jsonl (pictures of your own), one of them"
@@ -62,15 +62,35 @@ def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -
     return annotated_source(choice.data, root, langs=langs, tasks=tasks)
 
 
+def check_langs(bundle: Bundle, langs: tuple[Lang, ...]) -> None:
+    """Raise UsageError for a language that a bundle has no tasks in."""
+    tasks = bundle.manifest.prompts.tasks
+    for lang in langs:
+        if lang not in tasks:
+            raise UsageError(f"--lang {lang}: this bundle has tasks in {', '.join(sorted(tasks))} only")
+
+
 def choose_streams(choice: DataChoice) -> tuple[Path, Path]:
     """The file of video records to evaluate on, and where their frames' paths start. Raises UsageError for
     options that do not go with it.
     """
     if choice.data is None:
         raise UsageError("--streams evaluates the video records of --data FILE.jsonl: give one")
-    if (choice.world, choice.n, choice.per_scene, choice.click) != (None, None, None, None):
-        raise UsageError("--world, --n, --per-scene and --click belong to pictures, not to --streams")
+    if (choice.world, choice.n, choice.per_scene, choice.click, choice.clips) != (None,) * 5:
+        raise UsageError("--world, --clips, --n, --per-scene and --click do not belong to --streams")
     return choice.data, choice.data.parent if choice.image_root is None else choice.image_root
+
+
+def choose_clips(choice: DataChoice) -> tuple[int, int]:
+    """The world's seed and the number of its clips to evaluate on, known to be usable. Raises UsageError for
+    options that do not go with them.
+    """
+    if choice.world is None or choice.clips is None:
+        raise UsageError("--clips renders clips of the world: give --world SEED with it")
+    if (choice.n, choice.per_scene, choice.click, choice.data, choice.image_root) != (None,) * 5:
+        raise UsageError("--n, --per-scene, --click, --data and --image-root do not belong to --clips")
+    check_clips(choice.world, choice.clips)
+    return choice.world, choice.clips
 
 
 def _read_click(text: str) -> Click:

@@ -150,8 +150,8 @@ def to_text(report: Report) -> str:
         table.append(row)
     parts = [
         f"{report.cases} things in {report.pictures} pictures, {report.seconds['total']:.0f} s",
-        _columns(rows),
-        _columns(table),
+        figure_columns(rows),
+        figure_columns(table),
         *map(clean, notes(report)),
     ]
     if report.cut_off:
@@ -163,7 +163,8 @@ def _short(cell: Cell | None) -> str:
     return "-" if cell is None or cell.value is None else f"{cell.value:.3f}"
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def figure_columns(rows: Sequence[Sequence[str]]) -> str:
+    """A table's lines; all columns but the first are flush right."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from pam_edge.benchmarks.caption_scores import Meteor, Pair, Score, cider
 from pam_edge.benchmarks.metrics import words
+from pam_edge.benchmarks.streaming import Stream
 from pam_edge.benchmarks.world.records import (
     EventRecord,
     VideoRecord,
@@ -27,12 +28,11 @@ from pam_edge.benchmarks.world.records import (
     numbered_records,
     pictures_of,
 )
-from pam_edge.captions import Clip, caption
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
 from pam_edge.prompts import Lang
-from pam_edge.video import Tracked, Tracker
+from pam_edge.video import Tracked
 
 
 @dataclass(frozen=True)
@@ -166,27 +166,17 @@ def to_text(report: Sequence[Streams]) -> str:
 def _told(
     pam: Pam, record: VideoRecord, image_root: Path, tally: _Tally, *, max_tokens: int
 ) -> Iterator[EventRecord]:
-    lang, history = language_of(record), ""
+    lang = language_of(record)
     pictures = iter(pictures_of(record, image_root))
-    tracker = Tracker(pam)
-    again: Prompt | None = Prompt(box=record.annotations[0].box[0])
+    start = Prompt(box=record.annotations[0].box[0])
+    stream = Stream(pam, start, langs=[lang], max_tokens=max_tokens)
     for event in record.annotations:
-        clip = Clip(pam, length=len(event.frames))
-        found: Tracked | None = None
+        stream.begin(len(event.frames))
         for index in range(len(event.frames)):
-            prompts = {}
-            if index == 0 and again is not None:
-                tracker.forget(1)
-                prompts = {1: again}
-            (found,) = tracker.step(next(pictures), prompts).things
-            clip.add(found)
-            _judge(event, index, found, tally)
-        again = None if found is None or found.box is None else Prompt(box=found.box)
-        said = ""
-        if clip.visible:
-            stream = caption(pam, clip, lang=lang, history=history, max_tokens=max_tokens)
-            said = history = "".join(piece.text for piece in stream)
-        tally.events, tally.lost = tally.events + 1, tally.lost + (not clip.visible)
+            _judge(event, index, stream.step(next(pictures)), tally)
+        answers = stream.end()
+        said = "" if answers is None else answers[lang].text
+        tally.events, tally.lost = tally.events + 1, tally.lost + (answers is None)
         tally.pairs.append((said, event.gt))
         yield msgspec.structs.replace(event, pred=said)
 

@@ -33,8 +33,7 @@ def world_source(
 
     Raises UsageError where a number makes no sense.
     """
-    if not 0 <= seed <= 1 << 40:
-        raise UsageError(f"world seed {seed}: give 0 to {1 << 40}")
+    check_seed(seed)
     if not 1 <= n <= MOST:
         raise UsageError(f"{n} scenes: give 1 to {MOST}")
     if per_scene is not None and per_scene < 1:
@@ -53,6 +52,12 @@ def world_source(
         "click": "random inside the mask" if click == "random" else "deepest pixel of the mask",
     }
     return Source(about=about, count=n, pictures=pictures, colour_of=named_colour)
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError where a seed is none of the world's."""
+    if not 0 <= seed <= 1 << 40:
+        raise UsageError(f"world seed {seed}: give 0 to {1 << 40}")
 
 
 def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None, click: Click) -> Picture:

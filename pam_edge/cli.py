@@ -177,6 +177,10 @@ def evaluate(
         str | None,
         _Option(metavar="random|centre", help="Where a scene's things are clicked on; default: random."),
     ] = None,
+    clips: Annotated[
+        int | None,
+        _Option(metavar="N", help="Follow and tell so many clips of the world, not its scenes."),
+    ] = None,
     data: Annotated[
         Path | None, _Option(metavar="FILE", help="Evaluate on JSON lines in PAM's annotation format.")
     ] = None,
@@ -209,11 +213,10 @@ def evaluate(
 
     langs = evaluation.read_langs(lang)
     opened = Bundle.open(bundle, check=not no_check)
-    choice = evaluation.DataChoice(world, n, per_scene, data, image_root, click)
-    if streams:
-        cli_track.evaluate_streams(
-            opened, choice, langs, max_tokens=max_tokens, out=out, threads=threads, as_json=as_json
-        )
+    choice = evaluation.DataChoice(world, n, per_scene, data, image_root, click, clips)
+    if streams or clips is not None:
+        follow = cli_track.evaluate_streams if streams else cli_track.evaluate_clips
+        follow(opened, choice, langs, max_tokens=max_tokens, out=out, threads=threads, as_json=as_json)
         return
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:

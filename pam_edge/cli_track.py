@@ -132,3 +132,47 @@ def evaluate_streams(
     if out is not None:
         path = evaluation.write_whole(out / "streams.jsonl", of.as_lines(results))
         note(f"results: {path}")
+
+
+def evaluate_clips(
+    bundle: Bundle,
+    choice: DataChoice,
+    langs: tuple[Lang, ...],
+    *,
+    max_tokens: int,
+    out: Path | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Follow and tell clips of the world: figures on stdout, and in `out` with a page of examples."""
+    import msgspec
+
+    from pam_edge.benchmarks import evaluation, motion_report
+    from pam_edge.benchmarks.motion_quality import evaluate
+    from pam_edge.benchmarks.quality_report import LANGUAGE_NAMES
+    from pam_edge.borders import check_video
+    from pam_edge.console import Progress, note, show, show_json
+    from pam_edge.pam import load
+    from pam_edge.tables import caveats
+
+    seed, count = evaluation.choose_clips(choice)
+    evaluation.check_langs(bundle, langs)
+    check_video(bundle)
+    if out is not None:
+        evaluation.prepare_folder(out)
+    for caveat in caveats(bundle):
+        note(f"note: {caveat}")
+    bar = Progress(["clips"])
+    report = evaluate(
+        load(bundle, threads=threads),
+        seed,
+        count,
+        langs=langs,
+        max_tokens=max_tokens,
+        progress=lambda done, of: bar("clips", done / of),
+    )
+    text = motion_report.to_text(report, LANGUAGE_NAMES)
+    show_json(msgspec.to_builtins(report)) if as_json else show(text)
+    if out is not None:
+        path = evaluation.write_whole(out / "motion.json", motion_report.to_json(report))
+        note(f"figures: {path}")

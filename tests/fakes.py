@@ -169,17 +169,20 @@ class FakeDecoder:
 
     def _row(self, row: list[np.ndarray]) -> np.ndarray:
         logits = np.zeros(VOCABULARY, np.float32)
-        visual = [i for i, v in enumerate(row) if v[0] == -1]
-        if visual and visual[-1] + 1 < len(row):
-            after = tuple(int(v[0]) for v in row[visual[-1] + 1 :])
+        first = next((i for i, v in enumerate(row) if v[0] == -1), None)
+        if first is not None and row[-1][0] != -1:
+            last = next(i for i in range(len(row) - 1, -1, -1) if row[i][0] == -1)
+            after = tuple(int(v[0]) for v in row[last + 1 :])
             # "assistant\n" ends the question; what follows was generated.
             marker = tuple(spelled("assistant\n"))
             ends = [i for i in range(len(after)) if after[i : i + len(marker)] == marker]
             if ends:
                 end = ends[0] + len(marker)
-                answer = self.knows(float(row[visual[0]][1]), after[:end])
+                answer = self.knows(float(row[first][1]), after[:end])
                 said = len(after) - end
                 logits[answer[said] if said < len(answer) else STOP] = 20
+        if not self.noise:
+            return logits
         seed = abs(hash(tuple(float(v[0]) for v in row)))
         return logits + self.noise * np.random.default_rng(seed).standard_normal(VOCABULARY, np.float32)
 

@@ -99,4 +99,8 @@ def test_streams_need_data() -> None:
 
     refused(pam_edge("eval", BUNDLE, "--streams"), 2, "give one")
     for words in (["--n", "3"], ["--click", "centre"], ["--world", "1"]):
-        refused(pam_edge("eval", BUNDLE, "--streams", "--data", "x.jsonl", *words), 2, "not to --streams")
+        refused(
+            pam_edge("eval", BUNDLE, "--streams", "--data", "x.jsonl", *words),
+            2,
+            "do not belong to --streams",
+        )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks import motion
 from pam_edge.benchmarks.world import (
     LANGUAGES,
     Combo,
@@ -109,29 +108,7 @@ def test_events_are_read_back_from_captions(clips: list[Clip]) -> None:
             assert tuple(named_event(text, language) for text in captions) == events
             assert told_events(event_caption(c, language), language) == events
             assert {named_kind(text, language) for text in captions} == {c.target.kind}
-    assert named_event("The umbrella.") is None and told_events("一把雨伞。", "zh") == ()
-
-
-def test_scores_of_motion(clips: list[Clip]) -> None:
-    figures: motion.Figures = {}
-    filmed = next(c for c in clips if any(s.event == "leave and return" for s in c.segments))
-    first, hidden = motion.window(filmed)
-    wanted = filmed.masks[first : first + motion.LONG]
-    assert hidden and len(wanted) == motion.LONG
-    ious = motion.add_masks(figures, "it", list(wanted), wanted)
-    motion.add_masks(figures, "none", list(np.zeros_like(wanted)), wanted)
-    assert np.isnan(ious).any() and np.nanmin(ious) == 1
-    assert set(figures["none mIoU"]) == {0.0} and set(figures["none absent, called so"]) == {1.0}
-    figures.clear()
-    count = range(len(filmed.segments))
-    said = {lang: [segment_caption(filmed, k, lang) for k in count] for lang in LANGUAGES}
-    motion.add_stream(figures, filmed, said)
-    motion.add_whole(figures, filmed, {lang: event_caption(filmed, lang) for lang in LANGUAGES})
-    assert {value for values in figures.values() for value in values} == {1.0}
-    motion.add_stream(figures, filmed, {"en": [*said["en"][:-1], "A pair of glasses stays."]})
-    assert figures["named the same throughout en"][-1] == figures["event en"][-1] == 0.0
-    motion.add_stream(figures, filmed, {"zh": said["zh"][:1]})
-    assert figures["event zh"][-1] == 0.0 and figures["named right throughout zh"][-1] == 1.0
+    assert named_event("The umbrella.") is None and told_events("一把雨伞。", "zh") == (None,)
 
 
 def test_held_out_clips_show_only_held_out_targets(clips: list[Clip]) -> None:

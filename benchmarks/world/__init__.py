@@ -24,6 +24,8 @@ from pam_edge.benchmarks.world.clip_words import (
     named_event,
     segment_caption,
     told_events,
+    told_in_full,
+    told_subject,
 )
 from pam_edge.benchmarks.world.clips import Clip, Segment, clip
 from pam_edge.benchmarks.world.combos import Combo, Split, combos, is_held_out
@@ -40,5 +42,5 @@ __all__ = [
     "answer", "category", "centre_click", "clip", "combos", "correcting_click", "event_caption",
     "explanation", "history", "is_held_out", "kind_named", "named_colour", "named_event", "named_kind",
     "nth_seed", "question", "random_click", "random_question", "read_annotations", "scene",
-    "segment_caption", "told_events", "write_clips", "write_images",
+    "segment_caption", "told_events", "told_in_full", "told_subject", "write_clips", "write_images",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ Fixed templates, English and Chinese.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from pam_edge.benchmarks.world.answers import Language, capital, combo_phrase
@@ -94,25 +94,55 @@ def _happening(segment: Segment, language: Language) -> str:
 
 
 def named_event(text: str, language: Language = "en") -> Event | None:
-    """The last event a segment's caption tells, whatever the side and what covers; None for no event."""
-    found = [(at, len(words), event) for event, words, at in _told(text, language) if at >= 0]
-    return max(found)[2] if found else None
+    """The event a segment's caption tells as happening, whatever the side and what covers. None where it
+    tells none or more than one; what it looks back on does not count.
+    """
+    told = list(_reader(language).finditer(_present(text, language)))
+    return _event_of(told[0]) if len(told) == 1 else None
 
 
-def told_events(text: str, language: Language = "en") -> tuple[Event, ...]:
-    """The events of a whole clip's caption, in the order of telling."""
-    told: list[Event] = []
-    parts = text.split(", then " if language == "en" else "，")
-    for part in parts:
-        event = named_event(part, language)
-        if event is not None:
-            told.append(event)
-    return tuple(told)
+def told_subject(text: str, language: Language = "en") -> str:
+    """The words for what a segment's caption is about: those before what happens to it, so never what covers
+    it. All of a caption that tells no event.
+    """
+    now = _present(text, language)
+    event = _reader(language).search(now)
+    return now if event is None else now[: event.start()]
 
 
-def _told(text: str, language: Language) -> Iterator[tuple[Event, str, int]]:
-    """Every event with its fixed words and where they begin, -1 where they are not all there."""
-    for event, words in (_EN if language == "en" else _ZH).items():
-        start, _, end = re.sub(r"\{\w+\}", "{}", words.now).partition("{}")
-        at = text.rfind(start)
-        yield event, words.now, at if at < 0 or text.find(end, at) >= 0 else -1
+def told_events(text: str, language: Language = "en") -> tuple[Event | None, ...]:
+    """The events of a whole clip's caption, in the order of telling; None for a part that tells none, or
+    several.
+    """
+    return tuple(named_event(part, language) for part in text.split(", then " if language == "en" else "，"))
+
+
+def told_in_full(text: str, clip: Clip, index: int, language: Language = "en") -> bool:
+    """Whether a segment's caption tells what happens, with the side it leaves by and what covers it."""
+    segment = clip.segments[index]
+    return named_event(text, language) == segment.event and _happening(segment, language) in text
+
+
+def _present(text: str, language: Language) -> str:
+    """A caption without what it looks back on: "After moving to the right, "."""
+    return re.sub(r"^After .*?, " if language == "en" else "^在.*?之后，", "", text.strip(), count=1)
+
+
+@lru_cache
+def _reader(language: Language) -> re.Pattern[str]:
+    """Finds every event that is told, the longer of two that begin together; its group says which."""
+    words, sides = (_EN, _SIDE_EN) if language == "en" else (_ZH, _SIDE_ZH)
+    edge = r"\b" if language == "en" else ""
+    ways = []
+    for number, event in sorted(enumerate(words), key=lambda pair: -len(words[pair[1]].now)):
+        shape = re.escape(words[event].now)
+        shape = shape.replace(r"\{side\}", f"(?:{'|'.join(sides.values())})").replace(
+            r"\{by\}", "[^,.，。]+?"
+        )
+        ways.append(f"(?P<e{number}>{edge}{shape}{edge})")
+    return re.compile("|".join(ways), re.IGNORECASE)
+
+
+def _event_of(found: re.Match[str]) -> Event:
+    assert found.lastgroup is not None  # every way has a group
+    return tuple(_EN)[int(found.lastgroup[1:])]

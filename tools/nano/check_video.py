@@ -3,11 +3,10 @@
     python -m tools.nano.check_video --weights pam_edge/nano --seed 41 --count 40
     python -m tools.nano.check_video --sam memory.pt --language language.pt --tokenizer FILE --count 20
 
-Through the PyTorch modules, float32, greedy; masks in full size. Every clip is followed from its target's
-box, through two segments of which one covers the target or takes it out of the picture (else the clip's first
-two), and a thing that lies still beside it from a click. A frame on which nothing is to be seen has no IoU;
-whether it was called empty is counted apart. Captions: a stream, segment by segment, each from the box of the
-last mask and with nano's own caption before as history; and the clip as a whole.
+Through the PyTorch modules, float32, greedy; masks in full size. What is followed and what counts as right
+is in `pam_edge.benchmarks.motion`, as for a bundle (`pam-edge eval BUNDLE --world SEED --clips N`). Captions:
+a stream, segment by segment, each from the box of the last mask and with nano's own caption before as
+history, and ended where that is empty (a bundle looks on by memory); and the clip as a whole.
 """
 
 from __future__ import annotations
@@ -24,19 +23,29 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pam_edge.benchmarks.motion import LONG, Figures, add_masks, add_stream, add_whole, window
+from pam_edge.benchmarks.motion import (
+    LONG,
+    Figures,
+    Subject,
+    add_stream,
+    add_whole,
+    add_window,
+    box_at,
+    subjects,
+    window,
+)
 from pam_edge.benchmarks.world import (
     LANGUAGES,
     Clip,
     Language,
     clip,
     nth_seed,
-    random_click,
     segment_caption,
 )
 from pam_edge.captions import frame_choice
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
+from pam_edge.masks import bounds
 from tools.nano import crew
 from tools.nano.check import Words, greedy, open_parts, options, prefix
 from tools.nano.data import SIDE, squeezed
@@ -59,18 +68,20 @@ def follow(
         yield Followed(found, whole[0, 0].numpy() > 0)
 
 
-def boxed(mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """The box of a mask that is not empty, as a prompt."""
-    ys, xs = np.nonzero(mask)
-    scale = np.array([SIDE / mask.shape[1], SIDE / mask.shape[0]])
-    corners = np.array([[xs.min(), ys.min()], [xs.max() + 1, ys.max() + 1]]) * scale
+def boxed(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A box x0, y0, x1, y1 in a picture of size (h, w), as a prompt."""
+    scale = np.array([SIDE / size[1], SIDE / size[0]])
+    corners = np.array(box).reshape(2, 2) * scale
     return torch.from_numpy(corners.astype(np.float32))[None], torch.tensor([[2.0, 3.0]])
 
 
-def clicked(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A click inside a mask, as a prompt."""
-    x, y = random_click(mask, rng)
-    at = [[[x * SIDE / mask.shape[1], y * SIDE / mask.shape[0]]]]
+def pointed(thing: Subject, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """How a subject is pointed at in a picture of size (h, w), as a prompt."""
+    if thing.box is not None:
+        return boxed(thing.box, size)
+    assert thing.click is not None  # it has one of the two
+    x, y = thing.click
+    at = [[[x * SIDE / size[1], y * SIDE / size[0]]]]
     return torch.tensor(at, dtype=torch.float32), torch.ones(1, 1)
 
 
@@ -78,25 +89,17 @@ def check_masks(
     filmed: Clip, tower: VisionTower, looks: Sequence[Encoded], figures: Figures
 ) -> list[dict[str, Any]]:
     """Follow target and bystander of one clip; returns what went wrong."""
-    first, hidden = window(filmed)
-    frames = slice(first, first + LONG)
+    first, _ = window(filmed)
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
-    prompts = {"target": (boxed(filmed.masks[first]), filmed.masks[frames])}
-    rng, still = np.random.default_rng(filmed.seed), filmed.owners[frames] == 1
-    if len(filmed.things) > 2 and still[0].sum() > 200:
-        prompts["bystander"] = (clicked(still[0], rng), still)
+    found = {
+        thing.name: [f.mask for f in follow(tower, looks[first : first + LONG], size, pointed(thing, size))]
+        for thing in subjects(filmed)
+    }
     wrong: list[dict[str, Any]] = []
-    for name, (prompt, wanted) in prompts.items():
-        ious = add_masks(figures, name, [f.mask for f in follow(tower, looks[frames], size, prompt)], wanted)
-        if name == "target":
-            figures["hidden mIoU" if hidden else "in sight mIoU"].append(float(np.nanmean(ious)))
-        if np.nanmean(ious) < 0.75:
-            row = {
-                "seed": filmed.seed,
-                "who": name,
-                "first": first,
-                "mIoU": round(float(np.nanmean(ious)), 3),
-            }
+    for name, ious in add_window(figures, filmed, found).items():
+        mean = float(np.nanmean(ious))
+        if mean < 0.75:
+            row = {"seed": filmed.seed, "who": name, "first": first, "mIoU": round(mean, 3)}
             wrong.append(row | {"events": [s.event for s in filmed.segments]})
     return wrong
 
@@ -107,7 +110,7 @@ def check_stream(
     """Tell a clip segment by segment; returns what was said wrong."""
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
     said: dict[Language, list[str]] = {lang: [] for lang in LANGUAGES}
-    prompt: tuple[Tensor, Tensor] | None = boxed(filmed.masks[0])
+    prompt: tuple[Tensor, Tensor] | None = boxed(box_at(filmed, 0), size)
     wrong: list[dict[str, Any]] = []
     for k, part in enumerate(filmed.segments):
         if prompt is None:
@@ -115,7 +118,8 @@ def check_stream(
             break
         figures["segments lost"].append(0.0)
         found = list(follow(tower, looks[part.start : part.stop], size, prompt))
-        prompt = boxed(found[-1].mask) if found[-1].mask.any() else None
+        box = bounds(found[-1].mask)
+        prompt = None if box is None else boxed(box, size)
         cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in frame_choice(len(found))]))
         for lang in LANGUAGES:
             after = words.questions.video(lang, said[lang][-1] if said[lang] else "")
@@ -133,7 +137,7 @@ def check_whole(
 ) -> None:
     """Tell a clip in one caption, from the sixteen frames PAM samples."""
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
-    found = list(follow(tower, looks, size, boxed(filmed.masks[0])))
+    found = list(follow(tower, looks, size, boxed(box_at(filmed, 0), size)))
     cache = prefix(words, clip_tokens(words.parts[0], [found[n].seen for n in frame_choice(len(found))]))
     said = {lang: greedy(words, cache, words.questions.video(lang, ""))[0] for lang in LANGUAGES}
     add_whole(figures, filmed, said)
