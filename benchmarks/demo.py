@@ -1,4 +1,5 @@
-"""The first minute: a rendered scene, a click on three of its things, their masks and words, one picture.
+"""The first minute: a rendered scene, a click on three of its things, their masks and words, one picture;
+then a rendered clip, a box around a thing, its masks and what happens to it, one short film.
 
     python -m pam_edge.benchmarks.demo BUNDLE --out FOLDER
 
@@ -15,10 +16,11 @@ from pathlib import Path
 from PIL import Image
 
 import pam_edge
-from pam_edge.benchmarks import world
+from pam_edge.benchmarks import demo_clip, world
 from pam_edge.bundle import Bundle
 from pam_edge.errors import PamEdgeError
 from pam_edge.overlay import Shown, draw, shown
+from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
 from pam_edge.region import Answer, Region
 
@@ -43,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def show(folder: Path, out: Path) -> None:
-    """Write `scene.png` and `demo.png` into `out`; print what was found, and how long it took."""
+    """Write `scene.png` and `demo.png`, then `clip.webp` and `clip.png`, into `out`; print what was found,
+    and how long it took.
+    """
     clock = time.perf_counter()
     scene = world.scene(SEED, split="heldout")
     picture = Image.fromarray(scene.image)
@@ -70,6 +74,23 @@ def show(folder: Path, out: Path) -> None:
     seconds = time.perf_counter() - clock
     _print(f"\n{len(found)} clicks, {len(TASKS)} answers each, in {seconds:.1f} s, one look at the picture.")
     _print(f"picture: {out / 'demo.png'}")
+    clip(pam, out)
+
+
+def clip(pam: Pam, out: Path) -> None:
+    """Write `clip.webp`, and `clip.png` with some of its frames; print what was said."""
+    clock = time.perf_counter()
+    told = demo_clip.tell(pam)
+    box = ",".join(f"{edge:.0f}" for edge in told.prompt.box or ())
+    _print(f"\nA clip of {len(told.masks)} frames, box {box} on the first:")
+    for caption in told.captions:
+        first, last = caption.frames
+        _print(f"   {f'{first} to {last}':<10} {'(out of sight)' if caption.lost else caption.text}")
+    seconds = time.perf_counter() - clock
+    demo_clip.animate(told, out / "clip.webp")
+    demo_clip.strip(told).save(out / "clip.png")
+    _print(f"\n{len(told.masks)} frames followed and told in {seconds:.1f} s.")
+    _print(f"film: {out / 'clip.webp'}, some of its frames: {out / 'clip.png'}")
 
 
 def _tell(region: Region, answers: tuple[Answer, ...]) -> None:

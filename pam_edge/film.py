@@ -1,4 +1,4 @@
-"""The video of a video: every frame with its masks, and below it what was said so far, like subtitles.
+"""The video of a video: every frame as `screen.py` draws it, in a file.
 
 Written in fragments, so that what is finished can be watched whatever happens next. Knows no model.
 """
@@ -12,21 +12,18 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from pam_edge.errors import EnvironmentProblem, PamEdgeError, cannot_write
-from pam_edge.overlay import PALETTE, Shown, draw
-from pam_edge.panel import INK, PAPER
-from pam_edge.typeset import Face, find_fonts
+from pam_edge.preprocess import Prompt
+from pam_edge.screen import Screen
 from pam_edge.video import Frame
 
 ENDINGS = (".mp4", ".mkv")
 CODEC = "libx264"
 RATE = 10.0  # frames a second where the source does not say
-LINES = 3  # of text a thing
 HOLD = 3.0  # seconds that the last frame stays where words came after it
 _CLOCK = 90_000  # ticks a second
-_SIDE = 960  # the longer side, at most
 
 
 class Film:
@@ -43,8 +40,8 @@ class Film:
         self._av, self._path, self._rate = av, path, rate or RATE
         self._container: Any = None
         self._stream: Any = None
-        self._files, self._face = find_fonts(), Face((), 16)
-        self._last: tuple[Image.Image, Frame, float] | None = None
+        self._screen = Screen()
+        self._last: tuple[Image.Image, Frame, Mapping[int, Prompt], float] | None = None
         self._told: dict[int, str] = {}
         self._tick = -1
         self._began: float | None = None
@@ -57,23 +54,30 @@ class Film:
     ) -> None:
         self.close({})
 
-    def add(self, picture: Image.Image, frame: Frame, words: Mapping[int, str], time: float | None) -> None:
-        """Write a frame, at `time` in its source, in seconds; None for one frame after the one before. The
-        film starts with its first frame, wherever in the source that is.
+    def add(
+        self,
+        picture: Image.Image,
+        frame: Frame,
+        words: Mapping[int, str],
+        prompts: Mapping[int, Prompt],
+        time: float | None,
+    ) -> None:
+        """Write a frame with words and with what was pointed at on it, by thing; at `time` in its source, in
+        seconds, None for one frame after the one before. The film starts with its first frame, wherever in
+        the source that is.
         """
         if time is None:
-            time = 0.0 if self._last is None else self._last[2] + 1 / self._rate
+            time = 0.0 if self._last is None else self._last[3] + 1 / self._rate
         self._began = time if self._began is None else self._began
-        drawn = self._drawn(picture, frame, words)
-        self._write(drawn, time)
-        self._last, self._told = (picture, frame, time), dict(words)
+        self._write(self._drawn(picture, frame, words, prompts), time)
+        self._last, self._told = (picture, frame, prompts, time), dict(words)
 
     def close(self, words: Mapping[int, str]) -> None:
         """Finish the file; words that are new are shown on the last frame, which then stays a while."""
         try:
             if self._last is not None and words and dict(words) != self._told:
-                picture, frame, time = self._last
-                drawn = self._drawn(picture, frame, words)
+                picture, frame, prompts, time = self._last
+                drawn = self._drawn(picture, frame, words, prompts)
                 for after in (1 / self._rate, HOLD):
                     self._write(drawn, time + after)
             if self._container is not None and self._stream is not None:
@@ -83,32 +87,11 @@ class Film:
             if container is not None:
                 self._guarded(container.close)
 
-    def _drawn(self, picture: Image.Image, frame: Frame, words: Mapping[int, str]) -> Image.Image:
-        photo = draw(picture, [Shown(found.mask) for found in frame.things], max_side=_SIDE)
-        if self._stream is None:
-            self._face = Face(self._files, max(16, photo.width // 42))
-        line, pad = self._face.line, self._face.size
-        count = max(1, len(frame.things))
-        size = self._size(photo, 2 * pad + count * LINES * line)
-        page = Image.new("RGB", size, PAPER)
-        page.paste(photo, (0, 0))
-        pen, y = ImageDraw.Draw(page), photo.height + pad
-        for index, found in enumerate(frame.things):
-            top = y + index * LINES * line
-            if top + LINES * line > size[1]:
-                break  # more things than when the film began
-            bar = (pad // 2, top + 4, pad // 2 + 5, top + LINES * line - 8)
-            pen.rounded_rectangle(bar, radius=2, fill=PALETTE[index % len(PALETTE)])
-            text = words.get(found.thing, "")
-            for i, part in enumerate(self._face.wrap(text, size[0] - 3 * pad)[-LINES:] if text else []):
-                self._face.draw(pen, (pad * 1.5, top + i * line), part, fill=INK)
-        return page
-
-    def _size(self, photo: Image.Image, below: int) -> tuple[int, int]:
-        """The film's size, once and for all: even, as its encoder wants."""
-        if self._stream is not None:
-            return int(self._stream.width), int(self._stream.height)
-        return photo.width + photo.width % 2, (photo.height + below + 1) // 2 * 2
+    def _drawn(
+        self, picture: Image.Image, frame: Frame, words: Mapping[int, str], prompts: Mapping[int, Prompt]
+    ) -> Image.Image:
+        masks = {found.thing: found.mask for found in frame.things}
+        return self._screen.drawn(picture, masks, words, prompts)
 
     def _write(self, drawn: Image.Image, time: float) -> None:
         if self._stream is None:

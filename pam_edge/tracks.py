@@ -95,7 +95,8 @@ def track(
             shots[:] = [shot]
             yield shot.picture
 
-    words: dict[int, str] = {}
+    subtitles = Subtitles()
+    words = subtitles.words
     teller = _Teller(say, several=len({thing for given in prompts.values() for thing in given}) > 1)
     error: PamEdgeError | None = None
     with ExitStack() as stack:
@@ -107,12 +108,14 @@ def track(
                     case Frame():
                         line(_frame_line(event, shots[0].time))
                         if film is not None:
-                            film.add(shots[0].picture, event, words, shots[0].time)
+                            pointed = prompts.get(event.index, {})
+                            film.add(shots[0].picture, event, words, pointed, shots[0].time)
                     case Words():
                         line(_words_line(event))
+                        subtitles.take(event)
                     case Caption():
                         line(_caption_line(event))
-                        words[event.thing] = "(out of sight)" if event.lost else event.text
+                        subtitles.take(event)
                 teller.tell(event)
         except PamEdgeError as e:
             error = e
@@ -125,6 +128,23 @@ def track(
     if error is not None:
         raise error
     return spent
+
+
+class Subtitles:
+    """What a film shows of captions: each as its words come, and then until the next begins."""
+
+    def __init__(self) -> None:
+        self.words: dict[int, str] = {}  # by thing
+        self._segment: dict[int, int] = {}
+
+    def take(self, event: Words | Caption) -> None:
+        """Show what was said."""
+        if isinstance(event, Caption):
+            self.words[event.thing] = "(out of sight)" if event.lost else event.text
+        else:
+            goes_on = self._segment.get(event.thing) == event.segment
+            self.words[event.thing] = (self.words[event.thing] if goes_on else "") + event.text
+        self._segment[event.thing] = event.segment
 
 
 class _Teller:

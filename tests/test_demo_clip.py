@@ -1,0 +1,67 @@
+"""The demo's clip, over a model that sees white squares: its film and its strip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_clip import AWAY, film
+from fake_video import video_pam
+from fakes import spelled
+from PIL import Image, features
+
+from pam_edge.benchmarks import demo_clip
+from pam_edge.errors import EnvironmentProblem
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> demo_clip.Told:
+    pam, _ = video_pam(tmp_path_factory.mktemp("demo"), lambda region, after: spelled(f"said {len(after)}"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(demo_clip.world, "clip", lambda seed, split: film())
+        return demo_clip.tell(pam)
+
+
+def test_the_clip_is_followed_and_told_as_a_stream(told: demo_clip.Told) -> None:
+    for mask, wanted in zip(told.masks, film().masks, strict=True):
+        assert (mask == wanted).all()
+    assert [caption.frames for caption in told.captions] == [(0, 15), (16, 31), (32, 47)]
+    # Words come while the next segment is followed, and the last after the last frame.
+    assert set(told.words[:17]) == {""} and told.words[20].startswith("said")
+    assert len(told.words) == len(told.masks) + 1 and told.words[-1] == told.captions[-1].text
+
+
+def test_the_film_has_every_frame_and_ends_with_all_words(told: demo_clip.Told, tmp_path: Path) -> None:
+    demo_clip.animate(told, tmp_path / "clip.webp")
+    with Image.open(tmp_path / "clip.webp") as animated:
+        assert animated.n_frames == len(told.masks) + 1
+        pages = []
+        for n in (0, 1, AWAY[0], animated.n_frames - 2, animated.n_frames - 1):
+            animated.seek(n)
+            pages.append(np.asarray(animated.convert("RGB"), int))
+    photo = pages[0].shape[1]  # square, above the words
+    first, second, away, before, last = (page[:photo] for page in pages)
+    blue = [(page[..., 2] - page[..., 0] > 60).sum() for page in (first, second, away)]
+    assert blue[0] > 1.2 * blue[1] and blue[1] > 500, "the box is on the first frame alone"
+    assert blue[2] < 50, "nothing is outlined where it is out of sight"
+    assert np.abs(before - last).mean() < 2 and np.abs(pages[3] - pages[4]).mean() > 0, "the last words"
+
+
+def test_the_strip_shows_the_box_and_every_segment(told: demo_clip.Told) -> None:
+    page = np.asarray(demo_clip.strip(told), int)
+    step = demo_clip._COLUMN + demo_clip._GAP
+    assert page.shape[1] == 4 * step - demo_clip._GAP
+    columns = [page[: demo_clip._COLUMN, i * step : i * step + demo_clip._COLUMN] for i in range(4)]
+    blue = [(column[..., 2] - column[..., 0] > 60).sum() for column in columns]
+    assert min(blue) > 100, "of the segment in which it is covered a frame is shown on which it is not"
+    assert blue[0] == max(blue)
+
+
+def test_without_webp_it_is_said(
+    told: demo_clip.Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(EnvironmentProblem, match="WebP"):
+        demo_clip.animate(told, tmp_path / "clip.webp")
+    assert not list(tmp_path.iterdir())
