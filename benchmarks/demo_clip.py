@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,8 @@ def animate(told: Told, path: Path) -> None:
     """Write the clip with masks and words as an animated WebP. Raises EnvironmentProblem without WebP."""
     if not features.check("webp"):
         raise EnvironmentProblem("this Pillow writes no WebP: install Pillow's own wheel")
-    screen, pages = Screen(), []
+    screen = Screen()
+    pages: list[Image.Image] = []
     last = len(told.masks) - 1
     for n in [*range(last + 1), last]:
         pointed = {_THING: told.prompt} if n == 0 else {}
@@ -81,7 +83,7 @@ def animate(told: Told, path: Path) -> None:
         size = _WIDTH, round(page.height * _WIDTH / page.width)
         pages.append(page.resize(size, Image.Resampling.LANCZOS))
     durations = [FRAME_MS] * (len(pages) - 1) + [HOLD_MS]
-    how = {"duration": durations, "loop": 0, "quality": 82, "method": 2}
+    how: dict[str, Any] = {"duration": durations, "loop": 0, "quality": 82, "method": 2}
     pages[0].save(path, save_all=True, append_images=pages[1:], **how)
 
 
