@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pam_edge.errors import UsageError
 from pam_edge.options import BundleFolder, NoCheck, Threads
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ _Option = typer.Option
 def track(
     bundle: BundleFolder,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A video file, a folder of frames, or - for a pipe.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A video file, a folder of frames, a camera's device, or - for a pipe."
+        ),
     ],
     point: Annotated[
         list[str] | None,
@@ -34,6 +38,10 @@ def track(
         Path | None, _Option(metavar="FILE", help="A picture of the thing's mask, as large as a frame.")
     ] = None,
     frame: Annotated[int, _Option(min=0, metavar="K", help="Which frame is pointed at, from 0.")] = 0,
+    backwards: Annotated[
+        bool,
+        _Option("--backwards", help="Follow from that frame back to the first, in a file or a folder."),
+    ] = False,
     caption: Annotated[
         str, _Option(metavar="stream|clip|none", help="Tell what happens: segment by segment, or in one.")
     ] = "none",
@@ -61,6 +69,7 @@ def track(
     from pam_edge.film import ENDINGS
     from pam_edge.follow import Plan
     from pam_edge.pam import load
+    from pam_edge.rewind import open_backwards
     from pam_edge.sources import open_source
     from pam_edge.tables import caveats, clean_lines
     from pam_edge.tracks import Line, Outputs, lines_in
@@ -68,6 +77,8 @@ def track(
 
     things = read_things(point or [], box or [], mask)
     captions, cut = read_plan(caption, every)
+    if backwards and captions != "none":
+        raise UsageError("--backwards follows and tells nothing: captions tell what happens in its order")
     if out is not None:
         check_place(out, "--out", endings=ENDINGS)
     lines = None if json in (None, "-") else Path(str(json))
@@ -79,13 +90,15 @@ def track(
     for caveat in caveats(opened):
         note(f"note: {caveat}")
     with ExitStack() as stack:
-        shots = stack.enter_context(open_source(source, count=captions == "clip"))
+        shots = stack.enter_context(
+            open_backwards(source, frame) if backwards else open_source(source, count=captions == "clip")
+        )
         pam = load(opened, threads=threads)
         words = language(lang, pam.texts, [])
         line: Line | None = show_json if json == "-" else None
         if lines is not None:
             line = stack.enter_context(lines_in(lines))
-        plan = Plan(captions, every=cut, length=shots.count, lang=words, max_tokens=max_tokens)
+        plan = Plan(captions, cut, shots.count, words, max_tokens=max_tokens, backwards=backwards)
         say = None if json == "-" else (lambda text, end: show(clean_lines(text), end=end))
         spent = follow(pam, shots, {frame: things}, plan, Outputs(line, say, out))
     if out is not None:

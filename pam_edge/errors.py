@@ -60,6 +60,13 @@ class WontFitError(PamEdgeError):
     exit_code = 7
 
 
+def prompt_too_late(frame: int, count: int) -> UsageError:
+    """What to raise where a prompt is on a frame after the last of a video with so many."""
+    return UsageError(
+        f"a prompt is on frame {frame}, but the video has {count} (counted from 0): point at an earlier one"
+    )
+
+
 def cannot_write(path: str | PathLike[str], error: OSError) -> PamEdgeError:
     """What to raise where a file cannot be written: WontFitError for a full disk, else EnvironmentProblem."""
     why = error.strerror or type(error).__name__

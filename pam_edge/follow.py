@@ -21,7 +21,7 @@ from PIL import Image
 from pam_edge.captions import Clip, caption
 from pam_edge.clock import ms_since
 from pam_edge.describe import Description
-from pam_edge.errors import PamEdgeError, UsageError
+from pam_edge.errors import PamEdgeError, UsageError, prompt_too_late
 from pam_edge.generate import Finish, Sampling
 from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
@@ -37,7 +37,8 @@ EVERY = 32  # frames of a segment, as in the original's example
 @dataclass(frozen=True)
 class Plan:
     """What to tell of a video. `every` is a segment's number of frames, None to cut where something changes.
-    `length` is the video's number of frames, where it is known.
+    `length` is the video's number of frames, where it is known. `backwards`: frames come from the latest one
+    with a prompt back to the first; nothing can be told of them, since things would happen the wrong way.
     """
 
     captions: Captions = "none"
@@ -46,12 +47,15 @@ class Plan:
     lang: Lang = "en"
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 128
+    backwards: bool = False
 
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
             raise UsageError(f"a segment of {self.every} frames: at least 1 is needed")
         if self.max_tokens < 1:
             raise UsageError(f"max tokens {self.max_tokens}: at least 1 is needed for a caption")
+        if self.backwards and self.captions != "none":
+            raise UsageError("captions tell what happens in its order: backwards, things are followed alone")
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,14 @@ def follow(
     """Frames as they are followed, words and captions as they are told.
 
     `prompts` maps a frame's index to prompts by thing: the first start things, later ones correct them or
-    start others. Frames before the first prompt are passed over unseen. Where `frames` raises one of our
+    start others. Frames before the first prompt are passed over unseen (backwards: `frames` begin with the
+    latest that has a prompt). Where `frames` raises one of our
     errors, captions of what was seen are finished first. Raises UsageError for a prompt after the end.
     """
     if not prompts or not all(prompts.values()):
         raise UsageError("nothing is pointed at: give at least one prompt")
     if plan.length is not None and max(prompts) >= plan.length:
-        raise _too_late(max(prompts), plan.length)
+        raise prompt_too_late(max(prompts), plan.length)
     return _Follower(pam, prompts, plan).run(frames)
 
 
@@ -167,6 +172,8 @@ class _Follower:
     def __init__(self, pam: Pam, prompts: Mapping[int, Mapping[int, Prompt]], plan: Plan) -> None:
         self._pam, self._prompts, self._plan = pam, prompts, plan
         length = None if plan.length is None else plan.length - min(prompts)
+        if plan.backwards:
+            length = max(prompts) + 1
         self._tracker = Tracker(pam, length=length)
         self._narrators: dict[int, _Narrator] = {}
         self._segment, self._count = 1, 0  # the running one's number, and its frames so far
@@ -176,6 +183,10 @@ class _Follower:
         self._latest: Frame | None = None
 
     def run(self, frames: Iterable[Image.Image]) -> Iterator[Event]:
+        if self._plan.backwards:
+            last = max(self._prompts)
+            yield from (self._step(last - back, picture) for back, picture in enumerate(frames))
+            return
         begin, count, source = min(self._prompts), 0, iter(frames)
         ended: PamEdgeError | None = None
         try:
@@ -190,7 +201,7 @@ class _Follower:
         if ended is not None:
             raise ended
         if max(self._prompts) >= count:
-            raise _too_late(max(self._prompts), count)
+            raise prompt_too_late(max(self._prompts), count)
 
     def _step(self, index: int, picture: Image.Image) -> Frame:
         clock = time.perf_counter()
@@ -285,9 +296,3 @@ class _Follower:
         )
         spent = dict(clip.timing_ms)
         narrator.telling = _Telling(narrator, description, spent, segment=self._segment, frames=frames)
-
-
-def _too_late(frame: int, count: int) -> UsageError:
-    return UsageError(
-        f"a prompt is on frame {frame}, but the video has {count} (counted from 0): point at an earlier one"
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import stat
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,14 @@ def open_source(where: str, *, count: bool = False, pipe: IO[bytes] | None = Non
 
 
 def _folder(path: Path) -> Source:
+    pictures = folder_pictures(path)
+    return Source(folder_shots(pictures), name=str(path), count=len(pictures), rate=None)
+
+
+def folder_pictures(path: Path) -> list[Path]:
+    """A folder's pictures in order: by their names, numbers by value. Raises UsageError where there is none,
+    EnvironmentProblem without permission.
+    """
     try:
         names = [entry.name for entry in path.iterdir() if entry.suffix.lower() in _PICTURES]
     except PermissionError as e:
@@ -107,8 +115,12 @@ def _folder(path: Path) -> Source:
     if not names:
         raise UsageError(f"{path} holds no picture: give a folder of frames ({', '.join(sorted(_PICTURES))})")
     names.sort(key=_by_number)
-    shots = (Shot(load_image(path / name), None) for name in names)
-    return Source(shots, name=str(path), count=len(names), rate=None)
+    return [path / name for name in names]
+
+
+def folder_shots(pictures: Sequence[Path]) -> Iterator[Shot]:
+    """Pictures as shots, each loaded when it is asked for."""
+    return (Shot(load_image(picture), None) for picture in pictures)
 
 
 def _by_number(name: str) -> list[int | str]:
@@ -247,5 +259,7 @@ def _av() -> Any:
         import av
     except ImportError as e:
         raise EnvironmentProblem("videos need PyAV: pip install 'pam-edge[video]'") from e
-    av.logging.set_level(av.logging.PANIC)  # its words come back in our errors
+    # Its words come back in our errors. No level at all: to weigh one, a decoder's thread would wait for the
+    # interpreter, which waits for that thread where a file is let go before its end.
+    av.logging.set_level(None)
     return av

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from pam_edge.film import Film
 from pam_edge.follow import Caption, Event, Plan, Words, follow
 from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
-from pam_edge.report import peak_mb
 from pam_edge.sources import Shot, Source
+from pam_edge.spent import Spent
 from pam_edge.video import Frame
 
 SCHEMA = 1
@@ -39,54 +39,24 @@ class Outputs:
     film: Path | None = None
 
 
-@dataclass
-class Spent:
-    """Times of a whole run, ms: sums over frames and over captions."""
-
-    frames: int = 0
-    captions: int = 0
-    frame_ms: dict[str, float] = field(default_factory=dict)
-    caption_ms: dict[str, float] = field(default_factory=dict)
-
-    def take(self, event: Event) -> None:
-        """Count an event's times."""
-        sums: dict[str, float] = {}
-        if isinstance(event, Frame):
-            self.frames, sums = self.frames + 1, self.frame_ms
-        elif isinstance(event, Caption) and not event.lost:
-            self.captions, sums = self.captions + 1, self.caption_ms
-        if not isinstance(event, Words):
-            for name, ms in event.timing_ms.items():
-                sums[name] = sums.get(name, 0.0) + ms
-
-    def text(self) -> str:
-        """For people: a frame's and a segment's times on average, and the peak of memory."""
-        parts = [f"{self.frames} frames"]
-        if self.frames:
-            steps = [
-                f"{name} {self.frame_ms[name] / self.frames:.0f}"
-                for name in ("encode", "memory", "mask", "remember", "whole")
-                if name in self.frame_ms
-            ]
-            parts.append(f"ms a frame: {', '.join(steps)}")
-        if self.captions:
-            steps = [
-                f"{name.replace('_', ' ')} {ms / self.captions:.0f}" for name, ms in self.caption_ms.items()
-            ]
-            parts.append(f"ms a segment: {', '.join(steps)}")
-        peak = peak_mb()
-        return "; ".join(parts if peak is None else [*parts, f"peak {peak:.0f} MB"])
-
-
 def track(
     pam: Pam, source: Source, prompts: Mapping[int, Mapping[int, Prompt]], plan: Plan, outputs: Outputs
 ) -> Spent:
-    """Follow and tell a whole source. Raises what stopped it, after everything known is written."""
+    """Follow and tell a whole source. Raises what stopped it, after everything known is written. A film of a
+    video that is followed backwards plays backwards too.
+    """
     spent = Spent()
     line = outputs.line or (lambda document: None)
     say = outputs.say or (lambda text, end: None)
     line(
-        {"schema": SCHEMA, "type": "source", "name": source.name, "frames": plan.length, "rate": source.rate}
+        {
+            "schema": SCHEMA,
+            "type": "source",
+            "name": source.name,
+            "frames": plan.length,
+            "rate": source.rate,
+            "backwards": plan.backwards,
+        }
     )
     shots: list[Shot] = []  # the one at hand
 
@@ -97,8 +67,9 @@ def track(
 
     subtitles = Subtitles()
     words = subtitles.words
+    began: float | None = None  # when the first frame was
     teller = _Teller(say, several=len({thing for given in prompts.values() for thing in given}) > 1)
-    error: PamEdgeError | None = None
+    error: PamEdgeError | KeyboardInterrupt | None = None
     with ExitStack() as stack:
         film = None if outputs.film is None else stack.enter_context(Film(outputs.film, rate=source.rate))
         try:
@@ -107,9 +78,11 @@ def track(
                 match event:
                     case Frame():
                         line(_frame_line(event, shots[0].time))
+                        began = shots[0].time if began is None else began
                         if film is not None:
                             pointed = prompts.get(event.index, {})
-                            film.add(shots[0].picture, event, words, pointed, shots[0].time)
+                            time = _film_time(shots[0].time, began, backwards=plan.backwards)
+                            film.add(shots[0].picture, event, words, pointed, time)
                     case Words():
                         line(_words_line(event))
                         subtitles.take(event)
@@ -117,14 +90,14 @@ def track(
                         line(_caption_line(event))
                         subtitles.take(event)
                 teller.tell(event)
-        except PamEdgeError as e:
+        except (PamEdgeError, KeyboardInterrupt) as e:
             error = e
         try:
             if film is not None:
                 film.close(words)
         except PamEdgeError as e:
             error = error or e
-        line(_end_line(spent, error))
+        line(_end_line(spent, None if error is None else str(error) or "interrupted"))
     if error is not None:
         raise error
     return spent
@@ -244,6 +217,10 @@ def _frame_line(frame: Frame, time: float | None) -> dict[str, Any]:
     }
 
 
+def _film_time(time: float | None, began: float | None, *, backwards: bool) -> float | None:
+    return began - time if backwards and time is not None and began is not None else time
+
+
 def _words_line(event: Words) -> dict[str, Any]:
     return {"type": "words", "thing": event.thing, "segment": event.segment, "text": event.text}
 
@@ -262,15 +239,13 @@ def _caption_line(event: Caption) -> dict[str, Any]:
     }
 
 
-def _end_line(spent: Spent, error: PamEdgeError | None) -> dict[str, Any]:
+def _end_line(spent: Spent, error: str | None) -> dict[str, Any]:
     return {
         "type": "end",
         "frames": spent.frames,
         "captions": spent.captions,
-        "error": None if error is None else str(error),
-        "frame_ms": _rounded(spent.frame_ms),
-        "caption_ms": _rounded(spent.caption_ms),
-        "peak_mb": peak_mb(),
+        "error": error,
+        **spent.numbers(),
     }
 
 
