@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from PIL import Image
 
+from pam_edge.counted import Counted
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
 from pam_edge.preprocess import MAX_PIXELS, MAX_SIDE, load_image
 
@@ -72,8 +73,10 @@ def open_source(where: str, *, count: bool = False, pipe: IO[bytes] | None = Non
     where it is no video. Frames then raise IntegrityError where the source is broken, changes its size or
     ends in the middle.
     """
+    if not where:
+        raise UsageError("no video at '': the name is empty; is a variable of the shell not set?")
     if where == PIPE:
-        return _video(pipe or sys.stdin.buffer, _PIPE_NAME, camera=False)
+        return _video(Counted(pipe or sys.stdin.buffer), _PIPE_NAME, camera=False)
     path = Path(where)
     try:
         mode = path.stat().st_mode
@@ -96,7 +99,7 @@ def open_source(where: str, *, count: bool = False, pipe: IO[bytes] | None = Non
         raise EnvironmentProblem(f"may not read {where}: check its permissions") from e
     except OSError as e:
         raise UsageError(f"cannot read {where}: {e.strerror}") from e
-    return _video(file, str(path), camera=False, count=held)
+    return _video(Counted(file), str(path), camera=False, count=held)
 
 
 def _folder(path: Path) -> Source:
@@ -109,7 +112,8 @@ def folder_pictures(path: Path) -> list[Path]:
     EnvironmentProblem without permission.
     """
     try:
-        names = [entry.name for entry in path.iterdir() if entry.suffix.lower() in _PICTURES]
+        entries = (entry for entry in path.iterdir() if not entry.is_dir())
+        names = [entry.name for entry in entries if entry.suffix.lower() in _PICTURES]
     except PermissionError as e:
         raise EnvironmentProblem(f"may not read {path}: check its permissions") from e
     if not names:
@@ -119,8 +123,12 @@ def folder_pictures(path: Path) -> list[Path]:
 
 
 def folder_shots(pictures: Sequence[Path]) -> Iterator[Shot]:
-    """Pictures as shots, each loaded when it is asked for."""
-    return (Shot(load_image(picture), None) for picture in pictures)
+    """Pictures as shots, each loaded when it is asked for. Raises IntegrityError for one that is gone."""
+    for picture in pictures:
+        try:
+            yield Shot(load_image(picture), None)
+        except UsageError as e:
+            raise IntegrityError(f"{e}; it was among the folder's frames") from e
 
 
 def _by_number(name: str) -> list[int | str]:
@@ -130,13 +138,13 @@ def _by_number(name: str) -> list[int | str]:
 def _counted(path: Path) -> int | None:
     """A file's frames, decoded and let go: far quicker than looking at them. None for one that is broken."""
     try:
-        with path.open("rb") as file, _video(file, str(path), camera=False) as source:
+        with path.open("rb") as file, _video(Counted(file), str(path), camera=False) as source:
             return sum(1 for _ in source)
     except (PamEdgeError, OSError):
         return None  # what is wrong is said when it is read
 
 
-def _video(file: IO[bytes] | str, name: str, *, camera: bool, count: int | None = None) -> Source:
+def _video(file: Counted | str, name: str, *, camera: bool, count: int | None = None) -> Source:
     av = _av()
     try:
         if camera:
@@ -151,17 +159,26 @@ def _video(file: IO[bytes] | str, name: str, *, camera: bool, count: int | None 
         ) from e
     if not container.streams.video:
         container.close()
-        raise IntegrityError(f"{name} holds no video, only {_kinds(container)}")
+        raise IntegrityError(f"{name} holds no video{_kinds(container)}")
     stream = container.streams.video[0]
     rate = float(stream.average_rate) if stream.average_rate else None
-    return Source(_shots(container, stream, name), name=name, count=count, rate=rate)
+    read = file if isinstance(file, Counted) else None
+    return Source(_shots(container, stream, name, read), name=name, count=count, rate=rate)
 
 
-def _shots(container: Any, stream: Any, name: str) -> Iterator[Shot]:
-    av, times, done = _av(), _Times(), 0
+def _shots(container: Any, stream: Any, name: str, read: Counted | None) -> Iterator[Shot]:
+    av, times, done, end = _av(), _Times(), 0, 0
     stream.thread_type = "AUTO"
+
+    def frames() -> Iterator[Any]:
+        nonlocal end
+        for packet in container.demux(stream):
+            if packet.size:
+                end = (packet.pos or 0) + packet.size
+            yield from packet.decode()
+
     try:
-        for frame in container.decode(stream):
+        for frame in frames():
             if frame.is_corrupt:
                 raise IntegrityError(_broken(name, done, "frame is damaged or cut short"))
             if frame.width * frame.height > MAX_PIXELS or max(frame.width, frame.height) > MAX_SIDE:
@@ -173,6 +190,8 @@ def _shots(container: Any, stream: Any, name: str) -> Iterator[Shot]:
             yield Shot(picture, since)
             done += 1
         missing = _missing(container, stream, done, times)
+        if container.format.name == "yuv4mpegpipe" and read and read.bytes > end > 0:
+            missing = "it ends in the middle of a frame"  # of which this reader says nothing
     except (av.FFmpegError, OSError) as e:
         raise IntegrityError(_broken(name, done, _why(e))) from e
     finally:
@@ -243,6 +262,8 @@ def _of_one_size(shots: Iterator[Shot], name: str) -> Generator[Shot, None, None
 def _broken(name: str, done: int, why: str) -> str:
     if not done and name == _PIPE_NAME:
         return f"{name} gives no frame ({why}); of an mp4 whose index is at its end, give the file itself"
+    if not done:
+        return f"{name} gives no frame: {why}"
     return f"{name} breaks off after {done} frames: {why}; what was done until there is kept"
 
 
@@ -251,7 +272,8 @@ def _why(error: Exception) -> str:
 
 
 def _kinds(container: Any) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+    return f", only {kinds}" if kinds else ": it is empty but for its header"
 
 
 def _av() -> Any:

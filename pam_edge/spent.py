@@ -64,7 +64,7 @@ class Spent:
     def text(self) -> str:
         """For people, on one line."""
         numbers = self.numbers()
-        parts = [f"{self.frames} frames"]
+        parts = [f"{self.frames} frame{'' if self.frames == 1 else 's'}"]
         if numbers["frames_per_s"] is not None:
             parts[0] += f", {numbers['frames_per_s']:.1f} a second"
         for what, held, names in (

@@ -113,7 +113,7 @@ def test_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
     assert found == pytest.approx([t / 8 for t in times], abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "fast.mp4", "a.mkv", "a.avi", "a.ts"])
+@pytest.mark.parametrize("name", ["a.mp4", "fast.mp4", "a.mkv", "a.avi", "a.ts", "a.y4m"])
 def test_a_file_that_is_cut_short_says_where(tmp_path: Path, name: str) -> None:
     options = {"movflags": "faststart"} if name == "fast.mp4" else {}
     path = film(tmp_path / name, noisy(), **options)
@@ -171,6 +171,13 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     for name in ("empty.mp4", "text.mp4", "list.m3u8", "list.ffconcat", "sound.wav"):
         count, error = read(tmp_path / name)
         assert count == 0 and isinstance(error, IntegrityError), name
+    with av.open(str(tmp_path / "header.mp4"), "w") as header:
+        header.add_stream("libx264", rate=8).codec_context.pix_fmt = "yuv420p"
+        header.start_encoding()
+    assert "it is empty but for its header" in str(read(tmp_path / "header.mp4")[1])
+    (tmp_path / "header.y4m").write_bytes(b"YUV4MPEG2 W64 H64 F8:1\n")
+    assert "holds no frame" in str(read(tmp_path / "header.y4m")[1])
+    assert "is a variable of the shell not set" in str(read("")[1])
     for place in (tmp_path / "absent.mp4", tmp_path / "a.mp4" / "x", "a\0b"):
         assert isinstance(read(place)[1], UsageError)
     (tmp_path / "void").mkdir()
@@ -187,6 +194,43 @@ def test_a_folder_whose_frames_change_size_or_break_says_which(tmp_path: Path) -
     (place / "frame 1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     count, error = read(place)
     assert count == 1 and isinstance(error, IntegrityError)
+
+
+def test_a_folder_s_folders_are_no_frames_and_a_frame_that_is_gone_is_told(tmp_path: Path) -> None:
+    place = folder(tmp_path / "f", frames(4))
+    (place / "frame 1b.png").mkdir()
+    assert read(place) == (4, None)
+    (place / "frame 2b.png").symlink_to(tmp_path / "gone.png")
+    count, error = read(place)
+    assert count == 3 and isinstance(error, IntegrityError) and "frame 2b.png" in str(error)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.62])
+def test_a_raw_pipe_that_ends_in_the_middle_of_a_frame_is_told(tmp_path: Path, part: float) -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    whole = film(tmp_path / "a.y4m", frames()).read_bytes()
+    assert read("-", pipe=Pipe(whole)) == (COUNT, None)
+    frame = 64 * 64 * 3 // 2 + len(b"FRAME\n")
+    cut = int(len(whole) * part)
+    count, error = read("-", pipe=Pipe(whole[:cut]))
+    assert count == (cut - whole.index(b"\n") - 1) // frame
+    assert isinstance(error, IntegrityError) and "in the middle of a frame" in str(error)
+    after = whole.index(b"\n") + 1 + 5 * frame
+    assert read("-", pipe=Pipe(whole[:after])) == (5, None), "nobody knows that there was to be more"
+    assert read("-", pipe=Pipe(whole[: after + 3]))[0] == 5
+
+
+def test_what_is_no_picture_but_a_video_s_damage_is_told_at_once(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", noisy())
+    whole = bytearray(path.read_bytes())
+    start = whole.index(b"mdat") + 4
+    whole[start + 100 : start + 60_000] = bytes(59_900)
+    path.write_bytes(whole)
+    count, error = read(path)
+    assert count == 0 and isinstance(error, IntegrityError) and "gives no frame: " in str(error)
 
 
 def test_results_are_written_as_they_come(tmp_path: Path) -> None:
