@@ -391,3 +391,20 @@ def test_without_pyav_folders_still_work(exported: Exported, tmp_path: Path) -> 
         )
         assert done.returncode == code, done.stderr
         assert code == 0 or "pip install 'pam-edge[video]'" in done.stderr
+
+
+def test_a_camera_s_device_is_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No camera here: what comes of PyAV's v4l2 is a file's, and the path to it is the real one."""
+    recorded, opened, asked = film(tmp_path / "a.mkv", frames()), av.open, []
+
+    def camera(place: str, format: str) -> Any:
+        asked.append((place, format))
+        return opened(str(recorded))
+
+    monkeypatch.setattr(av, "open", camera)
+    assert read("/dev/zero") == (COUNT, None) and asked == [("/dev/zero", "v4l2")]
+    monkeypatch.setattr(av, "open", opened)
+    count, error = read("/dev/zero")  # the reader itself says that this is no camera, or that there is none
+    assert count == 0 and isinstance(error, EnvironmentProblem)
+    assert "ioctl" in str(error) or "v4l2" in str(error)
+    assert "ffmpeg -f v4l2" in str(error)
