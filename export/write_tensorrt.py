@@ -19,9 +19,9 @@ from pam_edge.bundle import Bundle, Check, Graph, Verification
 from pam_edge.config import Variant
 from pam_edge.errors import cannot_write
 from pam_edge.export.checkpoint import Checkpoint
+from pam_edge.export.decoder_graph import WEIGHTS
 from pam_edge.export.graphs import GraphName, StatelessName, graph_specs
 from pam_edge.export.onnx import ONE_FILE, module2onnx
-from pam_edge.export.onnx_decoder import WEIGHTS
 from pam_edge.export.tensorrt_decoder import (
     cached_decoder_specs,
     computes_in_half,
@@ -125,11 +125,12 @@ def _write_small(job: Job, name: StatelessName) -> tuple[Path, ...]:
     source = job.work.folder / wide
     model = ir.load(source)
     islands = wave_angles(model) | overflowing(model, seen_ranges(job, source))
-    if job.samples is not None and name in CALIBRATED:
+    calibrated = next((known for known in CALIBRATED if known == name), None)
+    if job.samples is not None and calibrated is not None:
         layers = find_layers(source, partial(job.scheme.storage, name))
         sources = list(dict.fromkeys(layer.source for layer in layers))
         ranges = calibrate(
-            name,
+            calibrated,
             source,
             sources,
             job.samples,
