@@ -60,7 +60,7 @@ def module2pte(
     """
     module = module.eval().requires_grad_(False)  # else the lowering refuses what is updated in place
     with _quiet(), torch.no_grad():
-        program = _exported(module, inputs, most)
+        program = _exported(_Plain(module), inputs, most)
         if static is not None and calibrate is not None:
             layers = [
                 name
@@ -68,7 +68,8 @@ def module2pte(
                 if isinstance(layer, nn.Linear) and static(f"{name}.weight", layer.weight.shape)
             ]
             if layers:
-                program = _exported(_in_8_bits(program, layers, calibrate), inputs, most)
+                named = [f"{_Plain.HELD}.{layer}" for layer in layers]
+                program = _exported(_in_8_bits(program, named, calibrate), inputs, most)
             else:
                 calibrate(module)
         _check_results(path.name, program, outputs)
@@ -86,6 +87,20 @@ def module2pte(
     except OSError as e:
         raise cannot_write(path, e) from e
     return path
+
+
+class _Plain(nn.Module):
+    """A graph whose results are a plain tuple: the engine's format knows no named ones."""
+
+    HELD = "graph"
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
+        found = self.graph(*given)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
 def _exported(module: nn.Module, inputs: Sequence[TensorSpec], most: Mapping[str, int]) -> ExportedProgram:
