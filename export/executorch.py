@@ -60,7 +60,9 @@ def module2pte(
     """
     module = module.eval().requires_grad_(False)  # else the lowering refuses what is updated in place
     with _quiet(), torch.no_grad():
-        program = _exported(_Plain(module), inputs, most)
+        # Torch's exporter wants free axes argument by argument, which `_Plain` does not name.
+        plain = module if most else _Plain(module)
+        program = _exported(plain, inputs, most)
         if static is not None and calibrate is not None:
             layers = [
                 name
@@ -68,7 +70,7 @@ def module2pte(
                 if isinstance(layer, nn.Linear) and static(f"{name}.weight", layer.weight.shape)
             ]
             if layers:
-                named = [f"{_Plain.HELD}.{layer}" for layer in layers]
+                named = [layer if most else f"{_Plain.HELD}.{layer}" for layer in layers]
                 program = _exported(_in_8_bits(program, named, calibrate), inputs, most)
             else:
                 calibrate(module)
@@ -117,7 +119,7 @@ def _exported(module: nn.Module, inputs: Sequence[TensorSpec], most: Mapping[str
     return torch.export.export(
         module,
         _packed(arguments, inputs),
-        dynamic_shapes=_packed(dynamic, inputs),
+        dynamic_shapes=_packed(dynamic, inputs) if axes else None,
         strict=False,
         prefer_deferred_runtime_asserts_over_guards=True,
     )
