@@ -60,7 +60,9 @@ def module2pte(
     """
     module = module.eval().requires_grad_(False)  # else the lowering refuses what is updated in place
     with _quiet(), torch.no_grad():
-        program = _exported(module, inputs, most)
+        # Torch's exporter wants free axes argument by argument, which `_Plain` does not name.
+        plain = module if most else _Plain(module)
+        program = _exported(plain, inputs, most)
         if static is not None and calibrate is not None:
             layers = [
                 name
@@ -68,7 +70,8 @@ def module2pte(
                 if isinstance(layer, nn.Linear) and static(f"{name}.weight", layer.weight.shape)
             ]
             if layers:
-                program = _exported(_in_8_bits(program, layers, calibrate), inputs, most)
+                named = [layer if most else f"{_Plain.HELD}.{layer}" for layer in layers]
+                program = _exported(_in_8_bits(program, named, calibrate), inputs, most)
             else:
                 calibrate(module)
         _check_results(path.name, program, outputs)
@@ -88,6 +91,20 @@ def module2pte(
     return path
 
 
+class _Plain(nn.Module):
+    """A graph whose results are a plain tuple: the engine's format knows no named ones."""
+
+    HELD = "graph"
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
+        found = self.graph(*given)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
 def _exported(module: nn.Module, inputs: Sequence[TensorSpec], most: Mapping[str, int]) -> ExportedProgram:
     axes = dict.fromkeys(axis for spec in inputs for axis in spec.axes if isinstance(axis, str))
     free = {axis: Dim(axis, min=1, max=most[axis]) for axis in axes}
@@ -102,7 +119,7 @@ def _exported(module: nn.Module, inputs: Sequence[TensorSpec], most: Mapping[str
     return torch.export.export(
         module,
         _packed(arguments, inputs),
-        dynamic_shapes=_packed(dynamic, inputs),
+        dynamic_shapes=_packed(dynamic, inputs) if axes else None,
         strict=False,
         prefer_deferred_runtime_asserts_over_guards=True,
     )
