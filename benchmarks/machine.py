@@ -99,6 +99,11 @@ class Ticks:
         total = user + nice + system + idle + waiting + irq + soft + stolen
         return cls(total, total - idle - waiting, stolen, sum(_process_ticks(pid, proc) for pid in pids))
 
+    def since(self, before: Ticks) -> tuple[int, int, int]:
+        """Ticks that passed: all, those of others, stolen ones."""
+        others = (self.busy - before.busy) - (self.own - before.own)
+        return self.total - before.total, max(0, others), self.stolen - before.stolen
+
 
 @dataclass
 class Watch:
@@ -112,9 +117,11 @@ class Watch:
         """A span between two readings of the same processes."""
         if before is None or after is None:
             return
-        span = after.total - before.total
-        others = (after.busy - before.busy) - (after.own - before.own)
-        self._spans.append((span, max(0, others), after.stolen - before.stolen))
+        self.add(after.since(before))
+
+    def add(self, span: tuple[int, int, int]) -> None:
+        """A span as `Ticks.since` gives it, wherever it was read."""
+        self._spans.append(span)
 
     def load(self) -> Load | None:
         """What was noted, None where the system did not say."""

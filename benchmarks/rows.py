@@ -15,7 +15,7 @@ import numpy as np
 
 from pam_edge.errors import IntegrityError, cannot_write
 
-Unit = Literal["ns", "bytes"]
+Unit = Literal["ns", "bytes", "uJ"]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +34,8 @@ class Machine(_Strict, frozen=True):
     python: str
     features: tuple[str, ...]  # instructions that matter here
     read_bytes_per_s: float | None  # memory's read bandwidth, measured in the same run
+    model: str | None = None  # of the board or the phone
+    gpu: str | None = None
 
 
 class Load(_Strict, frozen=True):
@@ -46,6 +48,29 @@ class Load(_Strict, frozen=True):
     idle: bool  # the mean was within the limit
 
 
+class State(_Strict, frozen=True, omit_defaults=True):
+    """What a device tells of itself at one moment; what it does not tell is None or empty."""
+
+    power_mode: str | None = None  # nvpmodel's name, a processor's governor
+    clocks_locked: bool | None = None  # jetson_clocks
+    clocks_hz: dict[str, int] = {}
+    temperatures_c: dict[str, float] = {}
+    throttling: str | None = None  # Android's thermal status in words
+    power_w: dict[str, float] = {}  # by rail
+    battery: float | None = None  # 0 to 1
+    charging: bool | None = None
+    free_bytes: int | None = None  # memory a new process could use
+
+
+class Series(_Strict, frozen=True):
+    """A quantity over time, and what began when."""
+
+    unit: Unit
+    at_ns: tuple[int, ...]  # since the process began to watch
+    values: dict[str, tuple[int, ...]]
+    marks: dict[str, int] = {}  # ns
+
+
 class Stats(_Strict, frozen=True):
     """Of a row's samples, in its unit."""
 
@@ -54,6 +79,8 @@ class Stats(_Strict, frozen=True):
     p25: float
     p75: float
     high: float
+    p05: float | None = None  # rows of before have none
+    p95: float | None = None
 
     @property
     def spread(self) -> float:
@@ -96,7 +123,10 @@ class Row(_Strict, frozen=True, kw_only=True):
     stats: Stats | None = None
     figures: dict[str, float] = {}  # derived, the unit in the name
     against: Against | None = None
-    error: str = ""
+    error: str = ""  # why there are no samples, or why there are fewer than were asked for
+    before: State | None = None
+    after: State | None = None
+    series: Series | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -104,13 +134,22 @@ class Row(_Strict, frozen=True, kw_only=True):
         settings = (f"{name}={value}" for name, value in sorted(self.settings.items()))
         other = self.against.side if self.against else ""
         what = (self.part, self.measure, self.side, other, self.variant, self.scheme, str(self.threads))
-        return (*what, self.commit, self.bundle, *settings)
+        where = (self.machine.device, self.machine.cpu or "")
+        return (*what, *where, self.commit, self.bundle, *settings)
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        """What two rows must share to be compared: all but commit and bundle."""
+        settings = (f"{name}={value}" for name, value in sorted(self.settings.items()))
+        what = (self.part, self.measure, self.side, self.variant, self.scheme, self.runtime)
+        return (*what, str(self.threads), self.machine.device, self.machine.cpu or "", *settings)
 
 
 def stats(samples: Sequence[int]) -> Stats:
     """Median and spread. Raises ValueError where there is no sample."""
-    low, p25, median, p75, high = np.percentile(np.asarray(samples, np.float64), [0, 25, 50, 75, 100])
-    return Stats(median=float(median), low=float(low), p25=float(p25), p75=float(p75), high=float(high))
+    places = [0, 5, 25, 50, 75, 95, 100]
+    low, p05, p25, median, p75, p95, high = map(float, np.percentile(np.asarray(samples, np.float64), places))
+    return Stats(median=median, low=low, p05=p05, p25=p25, p75=p75, p95=p95, high=high)
 
 
 def against(
@@ -147,10 +186,19 @@ def put_rows(path: Path, rows: Iterable[Row]) -> None:
     """
     held = {row.key: row for row in read_rows(path)}
     held |= {row.key: row for row in rows}
+    _write(path, b"".join(msgspec.json.encode(row) + b"\n" for row in held.values()))
+
+
+def write_rows(path: Path, text: str) -> None:
+    """Rows that are text already, as a file; whole or not at all. Raises like `put_rows`."""
+    _write(path, text.encode() + b"\n")
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in held.values()))
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as e:
         temporary.unlink(missing_ok=True)

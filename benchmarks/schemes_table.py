@@ -2,9 +2,9 @@
 
     python -m pam_edge.benchmarks.schemes_table
 
-Sizes and times are rows of part `bundle` of `results/peers.jsonl` (rows.py: one click in a fresh process),
-the newest of a variant and scheme; accuracy is lines of `results/schemes.jsonl` (schemes.py). A cell without
-a row says "not measured". Measures nothing.
+Sizes and times are rows of `pam-edge bench --task image` on this machine (part `image`; part `bundle` in rows
+of before) in `results/bench.jsonl` and `results/peers.jsonl`, the last of a variant and scheme; accuracy is
+lines of `results/schemes.jsonl` (schemes.py). A cell without a row says "not measured". Measures nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pam_edge.quantize.schemes import SCHEMES
 
 VARIANTS = tuple(variant.name for variant in (NANO, PAM_1_5B, PAM_3B))
 NONE = "not measured"
-PEERS = "peers.jsonl"
+FILES = ("peers.jsonl", "bench.jsonl")
+PARTS = ("bundle", "image")
 FLOAT = ("fp32", "fp16")  # what others are compared with, the first that is there
 _HEAD = (
     "variant",
@@ -47,10 +48,7 @@ def _line(
 ) -> tuple[str, ...]:
     def median(measure: str) -> float | None:
         held = [
-            row.stats.median
-            for row in rows
-            if (row.part, row.measure, row.variant, row.scheme) == ("bundle", measure, variant, scheme)
-            and row.stats is not None
+            row.stats.median for row in rows if _is(row, measure, variant, scheme) and row.stats is not None
         ]
         return held[-1] if held else None
 
@@ -58,8 +56,7 @@ def _line(
         held = [
             row.figures["tokens_per_s"]
             for row in rows
-            if (row.part, row.measure, row.variant, row.scheme) == ("bundle", "decode", variant, scheme)
-            and "tokens_per_s" in row.figures
+            if _is(row, "decode", variant, scheme) and "tokens_per_s" in row.figures
         ]
         return held[-1] if held else None
 
@@ -77,6 +74,17 @@ def _line(
         _cell(median("first token"), 1e9, ".2f"),
         _cell(speed(), 1, ".1f"),
         _accuracy(variant, scheme, lines),
+    )
+
+
+def _is(row: Row, measure: str, variant: str, scheme: str) -> bool:
+    """Whether a row is of the measure, on this machine, of a picture as large as it was rendered."""
+    return (
+        row.part in PARTS
+        and (row.measure, row.variant, row.scheme) == (measure, variant, scheme)
+        and row.machine.device == "local"
+        and row.settings.get("size", "0") == "0"
+        and not row.error
     )
 
 
@@ -108,7 +116,8 @@ def _accuracy(variant: str, scheme: str, lines: Sequence[schemes.Accuracy]) -> s
 def main() -> str:
     """The table of the result files beside this one."""
     here = Path(__file__).resolve().parent / "results"
-    return table(read_rows(here / PEERS), schemes.read_lines(here / schemes.RESULTS.name))
+    rows = [row for name in FILES for row in read_rows(here / name)]
+    return table(rows, schemes.read_lines(here / schemes.RESULTS.name))
 
 
 if __name__ == "__main__":

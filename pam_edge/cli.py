@@ -1,5 +1,6 @@
 """The command line: one function a verb. Words in, words out; what a verb does is known elsewhere.
-Verbs that make bundles are in `cli_export.py`, the verb for videos in `cli_track.py`.
+Verbs that make bundles are in `cli_export.py`, the verb for videos in `cli_track.py`, those that measure in
+`cli_bench.py`.
 
 Data goes to stdout, everything else to stderr. Heavy imports wait inside their verb: `--help` is quick.
 """
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pam_edge import cli_export, cli_track
+from pam_edge import cli_bench, cli_export, cli_track
 from pam_edge.errors import EnvironmentProblem
 from pam_edge.exits import Verbs, guarded
 from pam_edge.options import BundleFolder, Json, NoCheck, Threads
@@ -233,6 +234,9 @@ def evaluate(
     if out is not None:
         figures, page = evaluation.write_results(out, report, gallery)
         note(f"figures: {figures}\npage: {page}")
+
+
+app.command()(cli_bench.bench)
 
 
 @app.command()

@@ -18,24 +18,25 @@ from onnx import TensorProto, helper, numpy_helper
 from test_rows import HERE, ROW
 
 from pam_edge import packaged
+from pam_edge.benchmarks import scene
 from pam_edge.benchmarks.machine import Ticks
 from pam_edge.benchmarks.peers import __main__ as command
-from pam_edge.benchmarks.peers import genai_model, scene, whole
+from pam_edge.benchmarks.peers import genai_model
 from pam_edge.benchmarks.peers.answers import _same
 from pam_edge.benchmarks.peers.bundles import decoder_bytes
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.ours import Ours
 from pam_edge.benchmarks.peers.pins import PINS
-from pam_edge.benchmarks.peers.table import markdown
-from pam_edge.benchmarks.peers.turns import Side, take_turns
-from pam_edge.benchmarks.peers.worker import Worker
 from pam_edge.benchmarks.rows import Row, against, read_rows
+from pam_edge.benchmarks.table import markdown
+from pam_edge.benchmarks.turns import Side, take_turns
+from pam_edge.benchmarks.worker import Worker
 from pam_edge.bundle import Bundle
 from pam_edge.errors import EnvironmentProblem
 
 ECHO = """
 import os, signal, sys, time
-from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.benchmarks.worker import serve
 def fail(asked): raise ValueError("no such thing")
 serve({
     "double": lambda asked: 2 * asked["n"], "fail": fail, "end": lambda asked: os._exit(3),
@@ -122,17 +123,6 @@ def test_a_row_without_samples_gives_a_reason(tmp_path: Path) -> None:
     assert figure(job(tmp_path), about, who, measure="encode", samples=[3, 5], error="").stats is not None
 
 
-def test_an_answer_of_one_token_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = {"prefill": 10**9, "decode": 0}
-    pages = {"VmHWM": 3, "RssAnon": 2, "RssFile": 1}
-    found = {"times": times, "prefill_tokens": 8, "decode_tokens": 0, "peak": pages}
-    monkeypatch.setattr(whole, "_probe", lambda *given: found)
-    rows = {
-        row.measure: row for row in whole.measure(job(tmp_path), Bundle.open(packaged.BUNDLE, check=False))
-    }
-    assert rows["prefill"].figures == {"tokens_per_s": 8} and rows["decode"].figures == {}
-
-
 def test_the_table_shows_ratios_goals_failures_and_conditions() -> None:
     ours, theirs = (20_000_000, 22_000_000, 21_000_000), (40_000_000, 42_000_000, 41_000_000)
     rows = [
@@ -144,9 +134,9 @@ def test_the_table_shows_ratios_goals_failures_and_conditions() -> None:
     text = markdown(rows)
     assert "| 1.95 x | 1.91 to 2.00 | >= 1 x | reached |" in text
     assert "| >= 4 x | short by 51% |" in text
-    assert "| openvino | int4 | not measured |  | no / such package |" in text
+    assert "| openvino | int4 | prompt 1070 | not measured |  | no / such package |" in text
     assert "47.6 tokens per s" in text and "reads 36.0 GB/s" in text and "prompt 1070" in text
-    assert all(line.count("|") == 10 for line in text.splitlines() if line.startswith("| nano | decode | o"))
+    assert all(line.count("|") == 11 for line in text.splitlines() if line.startswith("| nano | decode | o"))
     assert markdown([]) == "No rows yet."
 
 
@@ -196,7 +186,7 @@ def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(command, "read_bandwidth", lambda threads: ([1000, 1000], 4096))
     out = tmp_path / "rows.jsonl"
     held = Bundle.open(packaged.BUNDLE).manifest
-    options = ["--only", "clicks,bundle", "--variants", "nano", "--scheme", held.scheme, "--peers", "none"]
+    options = ["--only", "clicks", "--variants", "nano", "--scheme", held.scheme, "--peers", "none"]
     small = ["--rounds", "1", "--warmup", "0", "--answer-tokens", "2", "--busy"]
     given = [*options, *small, "--cache", str(tmp_path), "--out", str(out), "--bundle", str(packaged.BUNDLE)]
     assert command.main(given) == 0
@@ -205,11 +195,7 @@ def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest
     assert len(later.samples) == 9 and not later.error and later.bundle == held.sha256
     assert later.figures["image_misses"] == 1 and later.figures["image_hits"] == 10
     assert later.figures["prefix_hits"] == 1 and later.figures["prefix_misses"] == 10
-    assert rows["bundle", "load to first mask"].samples[0] > rows["bundle", "mask"].samples[0] > 0
-    memory = rows["bundle", "peak memory"]
-    assert memory.unit == "bytes" and memory.samples[0] >= rows["bundle", "own pages"].samples[0] > 1 << 20
-    assert rows["bundle", "decode"].work == 1  # of two tokens the first costs no step
-    assert "peak memory" in markdown(list(rows.values()))
+    assert "later click" in markdown(list(rows.values()))
 
 
 def test_one_flow_and_four_calls_say_the_same() -> None:

@@ -1,6 +1,6 @@
 """Measure speed beside llama.cpp, onnxruntime-genai, PyTorch and OpenVINO, and keep every sample.
 
-    python -m pam_edge.benchmarks.peers --cache FOLDER [--only decoder,answers,encoder,clicks,bundle]
+    python -m pam_edge.benchmarks.peers --cache FOLDER [--only decoder,answers,encoder,clicks]
 
 Peers come from the package registries, weights are seeded random ones at full size. Rows that the file holds
 already, of the same commit and bundle, are not measured again. On a busy machine nothing is measured.
@@ -24,17 +24,15 @@ from pam_edge.benchmarks.machine import (
     this_commit,
     this_machine,
 )
-from pam_edge.benchmarks.peers import answers, decoder, encoder, whole
-from pam_edge.benchmarks.peers.bundles import bundle_of
+from pam_edge.benchmarks.peers import answers, decoder, encoder
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import GENAI, LLAMA_CPP, OPENVINO, OURS, PYTORCH
-from pam_edge.benchmarks.peers.table import markdown
 from pam_edge.benchmarks.rows import Row, put_rows, read_rows
-from pam_edge.bundle import Bundle
+from pam_edge.benchmarks.table import markdown
 from pam_edge.config import VisionConfig, variant_named
 from pam_edge.errors import PamEdgeError, UsageError
 
-PARTS = ("decoder", "answers", "encoder", "clicks", "bundle")
+PARTS = ("decoder", "answers", "encoder", "clicks")
 PEERS = (LLAMA_CPP, GENAI, PYTORCH, OPENVINO)
 MADE = ("environments", "models", "bundles", "logs")  # what lies in the cache
 RESULTS = Path("benchmarks/results/peers.jsonl")
@@ -98,13 +96,6 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _part(job: Job, given: argparse.Namespace, part: str) -> None:
-    if part == "bundle":
-        for bundle in _bundles(job, given):
-            about, held = whole.subject(job, bundle.manifest.variant.name), read_rows(given.out)
-            held = [row for row in held if row.bundle == bundle.manifest.sha256]
-            if given.again or not is_held(job, held, about, bundle.manifest.scheme, [OURS]):
-                put_rows(given.out, whole.measure(job, bundle))
-        return
     peers: tuple[str, ...] = ()
     seen: list[VisionConfig] = []
     for variant in given.variants.split(","):
@@ -128,12 +119,6 @@ def _part(job: Job, given: argparse.Namespace, part: str) -> None:
             continue
         _tell(f"{part} of {variant}")
         put_rows(given.out, measure(job, variant, given.scheme))
-
-
-def _bundles(job: Job, given: argparse.Namespace) -> list[Bundle]:
-    if job.bundles:
-        return [Bundle.open(folder, check=False) for folder in job.bundles]
-    return [bundle_of(job, variant, given.scheme) for variant in given.variants.split(",")]
 
 
 def is_held(job: Job, rows: Iterable[Row], about: Subject, scheme: str, sides: Iterable[str]) -> bool:

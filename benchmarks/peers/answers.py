@@ -16,10 +16,10 @@ from pam_edge.benchmarks.peers.bundles import bundle_of, our_side
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OURS, PYTORCH
 from pam_edge.benchmarks.peers.ratios import ratios
-from pam_edge.benchmarks.peers.scene import TASKS
-from pam_edge.benchmarks.peers.turns import Side, Turn, take_turns
-from pam_edge.benchmarks.peers.worker import Worker
 from pam_edge.benchmarks.rows import Row
+from pam_edge.benchmarks.scene import TASKS
+from pam_edge.benchmarks.turns import Side, Turn, take_turns
+from pam_edge.benchmarks.worker import Worker
 from pam_edge.errors import PamEdgeError, QualityError
 from pam_edge.losses import first_difference
 

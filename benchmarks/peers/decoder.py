@@ -15,9 +15,9 @@ from pam_edge.benchmarks.peers.environments import environment, python
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import GENAI, LLAMA_CPP, OURS, pin_named
 from pam_edge.benchmarks.peers.ratios import ratios
-from pam_edge.benchmarks.peers.turns import Side, take_turns
-from pam_edge.benchmarks.peers.worker import Worker
 from pam_edge.benchmarks.rows import Row
+from pam_edge.benchmarks.turns import Side, take_turns
+from pam_edge.benchmarks.worker import Worker
 from pam_edge.config import variant_named
 from pam_edge.errors import PamEdgeError
 

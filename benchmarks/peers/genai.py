@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.benchmarks.worker import serve
 
 
 def set_threads(folder: Path, threads: int) -> None:

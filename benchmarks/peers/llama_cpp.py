@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.benchmarks.worker import serve
 from pam_edge.errors import EnvironmentProblem
 
 _ROOM = 1024  # bytes, more than any of its structures takes

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.benchmarks.peers.scene import calibration, picture
-from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.benchmarks.scene import calibration, picture
+from pam_edge.benchmarks.worker import serve
 from pam_edge.preprocess import load_image, normalized, resized
 
 CALIBRATION = 4  # pictures; speed does not depend on them

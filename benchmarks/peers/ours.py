@@ -13,42 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from pam_edge.benchmarks.peers.scene import TASKS, clicks, picture
-from pam_edge.benchmarks.peers.worker import serve
-from pam_edge.bundle import Bundle
-from pam_edge.pam import Engine, Pam
+from pam_edge.benchmarks.opened import Opened
+from pam_edge.benchmarks.scene import TASKS, clicks, picture
+from pam_edge.benchmarks.worker import serve
+from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt, load_image, normalized, resized
-from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
 
 
-class Ours:
-    """A bundle whose graphs are opened once, however many `Pam`s are made over them."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        opened = Bundle.open(folder, check=False)
-        self.bundle = Bundle(opened.folder, msgspec.structs.replace(opened.manifest, stop_ids=()))
-        self._threads = threads
-        self._sessions: dict[str, Session] = {}
-        self._decoder: Decoder | None = None
-
-    def session(self, graph: str) -> Session:
-        """A graph's session, opened when it is first asked for."""
-        if graph not in self._sessions:
-            self._sessions[graph] = open_session(self.bundle, graph, threads=self._threads)
-        return self._sessions[graph]
-
-    def decoder(self) -> Decoder:
-        """The decoder with one empty row, opened when it is first asked for."""
-        if self._decoder is None:
-            self._decoder = open_decoder(self.bundle, threads=self._threads)
-        return self._decoder
-
-    def pam(self) -> Pam:
-        """A `Pam` with empty caches over the graphs that are open already."""
-        return Pam(self.bundle, Engine(self.session, self.decoder))
+class Ours(Opened):
+    """A bundle, and what sides are compared in."""
 
     def turn(self, asked: Mapping[str, Any]) -> dict[str, list[int]]:
         """One prompt of token ids into an empty cache, then greedy tokens."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pam_edge.benchmarks.peers.scene import clicks, picture
-from pam_edge.benchmarks.peers.worker import serve
+from pam_edge.benchmarks.scene import clicks, picture
+from pam_edge.benchmarks.worker import serve
 from pam_edge.export.checkpoint import load_language, load_perceiver, load_vision, open_checkpoint
 from pam_edge.export.graphs import ImageEncoderGraph
 from pam_edge.preprocess import Prompt, encode_prompt, load_image, normalized, resized

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OURS
-from pam_edge.benchmarks.peers.turns import Side
 from pam_edge.benchmarks.rows import Row, against
+from pam_edge.benchmarks.turns import Side
 
 Goals = Mapping[tuple[str, str], float]  # the other side and the measure -> how often as fast ours should be
 

@@ -14,6 +14,9 @@ _TITLES = {
     "answers": "One click, four answers",
     "clicks": "Clicks on one picture",
     "bundle": "One click in a fresh process",
+    "image": "One click, one answer",
+    "video": "Following things through a video",
+    "decode": "Language decoder alone, by prompt",
 }
 
 
@@ -36,18 +39,21 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
-_PLAIN = ("variant", "measure", "side", "scheme", "median", "p25 to p75", "", "n", "others")
+_GROWS = ("clicks", "prompt", "frames", "objects", "size")  # settings that lists are made of
+_PLAIN = ("variant", "measure", "side", "scheme", "work", "median", "p25 to p75", "", "n", "others")
 _RATIO = ("variant", "measure", "against", "factor", "in one round", "goal", "", "others")
 
 
 def _plain(row: Row) -> tuple[str, ...]:
-    name = (row.variant, row.measure, row.side, row.scheme)
-    if row.error or row.stats is None:
+    settings = ", ".join(f"{name} {value}" for name, value in row.settings.items() if name in _GROWS)
+    name = (row.variant, row.measure, row.side, row.scheme, settings)
+    if row.stats is None:
         return (*name, "not measured", "", _cell(row.error), "0", "")
     s = row.stats
-    shown = ", ".join(f"{value:.4g} {key.replace('_', ' ')}" for key, value in row.figures.items())
-    spread = f"{_quantity(s.p25, row.unit)} to {_quantity(s.p75, row.unit)}"
-    return (*name, _quantity(s.median, row.unit), spread, shown, str(len(row.samples)), _others(row))
+    told = [f"{value:.4g} {key.replace('_', ' ')}" for key, value in row.figures.items()]
+    shown = ", ".join([*told, *([f"INCOMPLETE: {_cell(row.error)}"] if row.error else [])])
+    spread = f"{quantity(s.p25, row.unit)} to {quantity(s.p75, row.unit)}"
+    return (*name, quantity(s.median, row.unit), spread, shown, str(len(row.samples)), _others(row))
 
 
 def _ratio(row: Row) -> tuple[str, ...]:
@@ -68,9 +74,12 @@ def _others(row: Row) -> str:
     return f"{row.load.others_mean:.1%}" + ("" if row.load.idle else " BUSY")
 
 
-def _quantity(value: float, unit: str) -> str:
+def quantity(value: float, unit: str) -> str:
+    """A value in the unit of its row, for people."""
     if unit == "ns":
         return f"{value / 1e9:.3g} s" if value >= 1e9 else f"{value / 1e6:.3g} ms"
+    if unit == "uJ":
+        return f"{value / 1e6:.3g} J"
     return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
 
 

@@ -19,18 +19,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.errors import (
+    DeviceError,
+    EnvironmentProblem,
+    IntegrityError,
+    PamEdgeError,
+    QualityError,
+    UsageError,
+    WontFitError,
+)
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+_KINDS: dict[object, type[PamEdgeError]] = {
+    kind.exit_code: kind for kind in (UsageError, QualityError, DeviceError, IntegrityError, WontFitError)
+}
 Handler = Callable[[Mapping[str, Any]], Any]
 
 
 class Worker:
     """A running worker. Close it, or use it as a context manager."""
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path) -> None:
-        """Start `command`; what it prints goes to `log`. Raises EnvironmentProblem where it cannot start."""
-        self.name, self._log = name, log
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, lost: type[PamEdgeError] = EnvironmentProblem
+    ) -> None:
+        """Start `command`; what it prints goes to `log`. Where it goes away or hangs, `lost` is raised.
+
+        Raises EnvironmentProblem where it cannot start.
+        """
+        self.name, self._log, self._lost = name, log, lost
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("wb") as words:
@@ -47,7 +63,9 @@ class Worker:
         return self._process.pid
 
     def ask(self, what: str, value: Mapping[str, Any] | None = None, *, seconds: float = 1800) -> Any:
-        """Have one thing done; its result. Raises EnvironmentProblem where it fails or takes too long."""
+        """Have one thing done; its result. Raises what it failed with, or `lost` where it ends or takes too
+        long.
+        """
         self._signal(signal.SIGCONT)
         try:
             stdin = self._pipe(self._process.stdin)
@@ -57,7 +75,7 @@ class Worker:
         except OSError as e:
             raise self._failed(str(e)) from e
         if "error" in answer:
-            raise self._failed(answer["error"])
+            raise self._failed(answer["error"], _KINDS.get(answer.get("code"), EnvironmentProblem))
         return answer["result"]
 
     def rest(self) -> None:
@@ -103,12 +121,13 @@ class Worker:
         assert pipe is not None  # asked for in __init__
         return pipe
 
-    def _failed(self, why: str) -> EnvironmentProblem:
+    def _failed(self, why: str, kind: type[PamEdgeError] | None = None) -> PamEdgeError:
         try:
             said = self._log.read_text(errors="replace").strip()[-400:]
         except OSError:
             said = ""
-        return EnvironmentProblem(f"{self.name}: {why}" + (f"; its last words: {said}" if said else ""))
+        kind = kind or self._lost
+        return kind(f"{self.name}: {why}" + (f"; its last words: {said}" if said else ""))
 
     def _signal(self, kind: signal.Signals) -> None:
         stop = kind == signal.SIGSTOP
@@ -119,14 +138,16 @@ class Worker:
 
 def serve(handlers: Mapping[str, Handler]) -> None:
     """A worker's main loop: do what is asked until stdin ends. A failure is an answer, not the end."""
-    # A stopped worker would outlive a parent that was killed.
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if sys.platform == "linux":  # a stopped worker would outlive a parent that was killed
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not pass for an answer
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         try:
             answer = {"result": handlers[asked["do"]](asked["with"])}
+        except PamEdgeError as e:
+            answer = {"error": str(e)[:1000], "code": e.exit_code}
         except Exception as e:
             answer = {"error": f"{type(e).__name__}: {e}"[:1000]}
         answers.write(json.dumps(answer).encode() + b"\n")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pam_edge.benchmarks.machine import Ticks, Watch
-from pam_edge.benchmarks.peers.worker import Worker
 from pam_edge.benchmarks.rows import Load
+from pam_edge.benchmarks.worker import Worker
 from pam_edge.errors import PamEdgeError
 
 Turn = Callable[[], Mapping[str, Sequence[int]]]  # measure -> samples of one turn

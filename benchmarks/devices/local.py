@@ -1,0 +1,52 @@
+"""Devices as `bench` sees them, and the simplest of them: this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from pam_edge.benchmarks.worker import Worker
+from pam_edge.bundle import Bundle
+
+RUNNER = "pam_edge.benchmarks.runner"
+
+
+class Device(Protocol):
+    """Where bundles are measured."""
+
+    @property
+    def name(self) -> str:
+        """As rows call it."""
+        ...
+
+    def prepare(self, bundle: Bundle) -> str:
+        """Bring a bundle there, if it is not there yet; the folder it lies in there.
+
+        Raises DeviceError where the device is gone, full or refuses.
+        """
+        ...
+
+    def start(self) -> Worker:
+        """A runner, with nothing opened yet. Raises like `prepare`."""
+        ...
+
+
+class Local:
+    """This machine, with the Python that runs."""
+
+    name = "local"
+
+    def __init__(self, logs: Path) -> None:
+        """What runners say goes into the folder `logs`."""
+        self._logs, self._count = logs, 0
+
+    def prepare(self, bundle: Bundle) -> str:
+        """Where it lies."""
+        return str(bundle.folder.resolve())
+
+    def start(self) -> Worker:
+        """A process of its own."""
+        self._count += 1
+        log = self._logs / f"runner-{self._count}.txt"
+        return Worker(self.name, [sys.executable, "-m", RUNNER], log=log)

@@ -1,0 +1,109 @@
+"""Verbs that measure: `bench`, `compare`, `report`. Called by cli.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pam_edge.benchmarks.devices.local import Device
+
+_Option = typer.Option
+
+
+def bench(
+    bundles: Annotated[
+        str, typer.Argument(metavar="BUNDLE[,BUNDLE]", help="Folders made by `pam-edge export`, or nano.")
+    ],
+    device: Annotated[str, _Option(metavar="local", help="Where to measure.")] = "local",
+    task: Annotated[str, _Option(metavar="A,B", help="Of image, clicks, video, decode.")] = "image",
+    clicks: Annotated[str, _Option(metavar="N,N", help="Clicks on one picture, task clicks.")] = "4",
+    prompt: Annotated[str, _Option(metavar="N,N", help="Tokens of a prompt, task decode.")] = "512",
+    frames: Annotated[str, _Option(metavar="N,N", help="Frames of a clip, task video.")] = "16",
+    objects: Annotated[str, _Option(metavar="N,N", help="Things followed, task video.")] = "1",
+    size: Annotated[
+        str, _Option(metavar="N,N", help="Longest side of the picture, task image; 0: as rendered.")
+    ] = "0",
+    tokens: Annotated[str, _Option(metavar="N,N", help="Tokens of each answer.")] = "32",
+    threads: Annotated[str, _Option(metavar="N,N", help="Threads of the engine; 0 lets it choose.")] = "0",
+    repeat: Annotated[int, _Option("-r", "--repeat", min=1, help="Turns that count.")] = 5,
+    warmup: Annotated[int, _Option(min=0, help="Turns before, that do not count.")] = 2,
+    interleave: Annotated[
+        bool, _Option("--interleave", help="All bundles at once, in turns: A, B, A, B.")
+    ] = False,
+    gate: Annotated[
+        list[str] | None,
+        _Option(metavar="TEXT", help="Measure only while this holds: temp<55, battery>50, charging=no."),
+    ] = None,
+    cool_down: Annotated[float, _Option(min=0, help="Seconds to wait at a gate.")] = 300.0,
+    form: Annotated[str, _Option("-o", "--output", metavar="md|json|jsonl|csv")] = "md",
+    out: Annotated[
+        Path | None,
+        _Option(metavar="FILE", help="Write here; with -o jsonl, rows join those that are there."),
+    ] = None,
+) -> None:
+    """Measure how fast bundles are, and what they take; every list with commas makes a grid."""
+    from pam_edge.arguments import check_place
+    from pam_edge.benchmarks.bench import measure
+    from pam_edge.benchmarks.devices.gates import read_gates
+    from pam_edge.benchmarks.output import as_text, read_form
+    from pam_edge.benchmarks.plan import Axes, Plan, grid, read_bundles, read_numbers, read_task_names
+    from pam_edge.benchmarks.rows import Row, put_rows, read_rows, write_rows
+    from pam_edge.console import note, show
+
+    wanted = read_form(form)
+    axes = Axes(
+        clicks=read_numbers(clicks, "--clicks"),
+        prompt=read_numbers(prompt, "--prompt"),
+        frames=read_numbers(frames, "--frames"),
+        objects=read_numbers(objects, "--objects"),
+        size=read_numbers(size, "--size", least=0),
+        tokens=read_numbers(tokens, "--tokens"),
+        threads=read_numbers(threads, "--threads", least=0),
+    )
+    gates, tasks = read_gates(gate or []), read_task_names(task)
+    cells = grid(read_bundles(bundles), tasks, axes, interleave=interleave)
+    if out is not None:
+        check_place(out, "--out")
+        if wanted == "jsonl":
+            read_rows(out)  # before slow work: what is there can be joined
+    rows: list[Row] = []
+
+    def keep(found: list[Row]) -> None:
+        rows.extend(found)
+        if out is not None and wanted == "jsonl":
+            put_rows(out, found)
+
+    problems = []
+    with _device(device) as there:
+        try:
+            plan = Plan(cells, repeat=repeat, warmup=warmup, gates=gates, cool_down=cool_down)
+            problems = measure(plan, there, keep, note)
+        finally:  # an interrupted run keeps what it has
+            if out is None:
+                show(as_text(rows, wanted))
+            elif wanted != "jsonl":
+                write_rows(out, as_text(rows, wanted))
+    if out is not None:
+        note(f"rows: {out}")
+    if problems:
+        more = f" ({len(problems)} of {len(cells)} places failed)" if len(problems) > 1 else ""
+        raise type(problems[0])(f"{problems[0]}{more}")
+
+
+@contextmanager
+def _device(name: str) -> Iterator[Device]:
+    """The device of that name. What its runners say lies in a folder that goes with it."""
+    import tempfile
+
+    from pam_edge.benchmarks.devices.choose import open_device
+
+    with (
+        tempfile.TemporaryDirectory(prefix="pam-edge-bench-") as logs,
+        open_device(name, Path(logs)) as device,
+    ):
+        yield device
