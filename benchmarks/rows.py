@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from pam_edge.errors import IntegrityError, cannot_write
+from pam_edge.errors import IntegrityError, UsageError, cannot_write
 
 Unit = Literal["ns", "bytes", "uJ"]
 
@@ -177,6 +177,13 @@ def read_rows(path: Path) -> list[Row]:
         except msgspec.DecodeError as e:
             raise IntegrityError(f"{path}, line {number} is no row: {e}; move the file away") from e
     return rows
+
+
+def read_file(path: Path) -> list[Row]:
+    """Like `read_rows`, of a file that has to be there. Raises UsageError where it is not."""
+    if not path.is_file():
+        raise UsageError(f"no file of rows at {path}: `pam-edge bench ... -o jsonl --out {path}` makes one")
+    return read_rows(path)
 
 
 def put_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -237,6 +237,7 @@ def evaluate(
 
 
 app.command()(cli_bench.bench)
+app.command()(cli_bench.compare)
 
 
 @app.command()

@@ -95,6 +95,27 @@ def bench(
         raise type(problems[0])(f"{problems[0]}{more}")
 
 
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="JSON lines of `bench`: before.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="After.")],
+    max_regress: Annotated[str, _Option(metavar="SHARE", help="How much slower or bigger B may be.")] = "5%",
+) -> None:
+    """Compare two files of rows; exits 8 where B is worse than allowed, and not by noise."""
+    from pam_edge.benchmarks import compare as of
+    from pam_edge.benchmarks.rows import read_file
+    from pam_edge.console import show
+    from pam_edge.errors import RegressionError
+
+    most = of.read_share(max_regress)
+    pairs = of.compare(read_file(a), read_file(b), most=most)
+    show(of.to_text(pairs, most=most))
+    if worse := of.regressions(pairs):
+        first = " ".join(worse[0].name[:4])
+        raise RegressionError(
+            f"{len(worse)} measurements are worse by more than {most:.0%}; the first: {first}"
+        )
+
+
 @contextmanager
 def _device(name: str) -> Iterator[Device]:
     """The device of that name. What its runners say lies in a folder that goes with it."""

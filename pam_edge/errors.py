@@ -6,7 +6,8 @@
     ├── QualityError                4   numbers are off: verification or an accuracy gate failed
     ├── DeviceError                 5   a remote device failed or went away
     ├── IntegrityError              6   a file is damaged, hostile, incomplete, or of an unknown schema
-    └── WontFitError                7   not enough memory, disk or cache for what was asked
+    ├── WontFitError                7   not enough memory, disk or cache for what was asked
+    └── RegressionError             8   a comparison found something slower or bigger than allowed
 
 A message says what is wrong, where, and what to do about it. `cli.py` prints it to stderr and exits with
 `exit_code`; anything else that escapes is a bug (exit code 1).
@@ -58,6 +59,12 @@ class WontFitError(PamEdgeError):
     """Not enough memory, disk or cache for what was asked."""
 
     exit_code = 7
+
+
+class RegressionError(PamEdgeError):
+    """A comparison found something slower or bigger than allowed."""
+
+    exit_code = 8
 
 
 def cannot_write(path: str | PathLike[str], error: OSError) -> PamEdgeError:

@@ -284,11 +284,8 @@ def test_a_larger_picture_is_clicked_at_the_same_place() -> None:
     assert found[1].times["preprocess"][0] > found[0].times["preprocess"][0]
 
 
-def test_the_command_measures_nano_and_keeps_what_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_measures_nano_and_keeps_what_failed(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
-    monkeypatch.setattr("pam_edge.benchmarks.runner._READ", 1 << 20)
     words = ["bench", "nano", "--task", "decode", "--tokens", "2", "-r", "2", "--warmup", "0"]
     result = pam_edge(*words, "--prompt", "8,9999", "-o", "jsonl", "--out", out)
     assert result.code == 2 and "this bundle holds 1024" in result.err and not result.out
