@@ -238,6 +238,7 @@ def evaluate(
 
 app.command()(cli_bench.bench)
 app.command()(cli_bench.compare)
+app.command()(cli_bench.report)
 
 
 @app.command()

@@ -111,9 +111,27 @@ def compare(
     show(of.to_text(pairs, most=most))
     if worse := of.regressions(pairs):
         first = " ".join(worse[0].name[:4])
-        raise RegressionError(
-            f"{len(worse)} measurements are worse by more than {most:.0%}; the first: {first}"
-        )
+        raise RegressionError(f"{len(worse)} are worse by more than {most:.0%}; the first: {first}")
+
+
+def report(
+    rows: Annotated[
+        list[Path], typer.Argument(metavar="ROWS...", help="JSON lines of `bench`, or of benchmarks/results.")
+    ],
+    out: Annotated[Path, _Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    png: Annotated[
+        Path | None, _Option(metavar="DIR", help="Write every chart as pictures into this folder too.")
+    ] = None,
+) -> None:
+    """Make one page of charts from any rows: stages, schemes, decoding, memory, devices, growth."""
+    from pam_edge.arguments import check_place
+    from pam_edge.benchmarks.report.write import read_all, write
+    from pam_edge.console import note
+
+    check_place(out, "--out", endings=(".html", ".htm"))
+    found, lines = read_all(rows)
+    count = write(found, lines, out, pictures=png)
+    note(f"page: {out}" + (f"\npictures: {count} in {png}" if png is not None else ""))
 
 
 @contextmanager

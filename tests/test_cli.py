@@ -23,7 +23,7 @@ from pam_edge.bundle import Bundle, Check, Verification, write_manifest
 from pam_edge.errors import UsageError
 from pam_edge.region import Answer, Piece
 
-VERBS = ("export", "run", "track", "inspect", "verify", "bench", "compare", "targets", "doctor")
+VERBS = ("export", "run", "track", "inspect", "verify", "bench", "compare", "report", "targets", "doctor")
 
 
 def changed(folder: Path, **fields: Any) -> Path:
