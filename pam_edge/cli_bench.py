@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from pam_edge.benchmarks.devices.local import Device
 
 _Option = typer.Option
 
@@ -19,7 +14,20 @@ def bench(
     bundles: Annotated[
         str, typer.Argument(metavar="BUNDLE[,BUNDLE]", help="Folders made by `pam-edge export`, or nano.")
     ],
-    device: Annotated[str, _Option(metavar="local", help="Where to measure.")] = "local",
+    device: Annotated[
+        str, _Option(metavar="local|ssh:USER@HOST|adb[:SERIAL]", help="Where to measure.")
+    ] = "local",
+    name: Annotated[
+        str | None, _Option(metavar="TEXT", help="What rows call the device; default: as --device.")
+    ] = None,
+    python: Annotated[str, _Option(metavar="CMD", help="The device's Python, for ssh.")] = "python3",
+    env: Annotated[
+        str, _Option(metavar="fetched|own", help="Packages there: locked ones sent from here, or its own.")
+    ] = "fetched",
+    remote: Annotated[
+        str | None, _Option(metavar="DIR", help="Where files lie there; default: ~/.cache/pam-edge.")
+    ] = None,
+    ssh_config: Annotated[Path | None, _Option(metavar="FILE", help="Another configuration of ssh.")] = None,
     task: Annotated[str, _Option(metavar="A,B", help="Of image, clicks, video, decode.")] = "image",
     clicks: Annotated[str, _Option(metavar="N,N", help="Clicks on one picture, task clicks.")] = "4",
     prompt: Annotated[str, _Option(metavar="N,N", help="Tokens of a prompt, task decode.")] = "512",
@@ -30,6 +38,7 @@ def bench(
     ] = "0",
     tokens: Annotated[str, _Option(metavar="N,N", help="Tokens of each answer.")] = "32",
     threads: Annotated[str, _Option(metavar="N,N", help="Threads of the engine; 0 lets it choose.")] = "0",
+    runner: Annotated[Path | None, _Option(metavar="DIR", help="What runs on a phone, for adb.")] = None,
     repeat: Annotated[int, _Option("-r", "--repeat", min=1, help="Turns that count.")] = 5,
     warmup: Annotated[int, _Option(min=0, help="Turns before, that do not count.")] = 2,
     interleave: Annotated[
@@ -47,8 +56,11 @@ def bench(
     ] = None,
 ) -> None:
     """Measure how fast bundles are, and what they take; every list with commas makes a grid."""
+    import tempfile
+
     from pam_edge.arguments import check_place
     from pam_edge.benchmarks.bench import measure
+    from pam_edge.benchmarks.devices.choose import Choice, open_device
     from pam_edge.benchmarks.devices.gates import read_gates
     from pam_edge.benchmarks.output import as_text, read_form
     from pam_edge.benchmarks.plan import Axes, Plan, grid, read_bundles, read_numbers, read_task_names
@@ -79,7 +91,9 @@ def bench(
             put_rows(out, found)
 
     problems = []
-    with _device(device) as there:
+    with tempfile.TemporaryDirectory(prefix="pam-edge-bench-") as logs:
+        choice = Choice(device, name, python, env, remote, ssh_config, runner)
+        there = open_device(choice, logs=Path(logs), tell=note)
         try:
             plan = Plan(cells, repeat=repeat, warmup=warmup, gates=gates, cool_down=cool_down)
             problems = measure(plan, there, keep, note)
@@ -132,17 +146,3 @@ def report(
     found, lines = read_all(rows)
     count = write(found, lines, out, pictures=png)
     note(f"page: {out}" + (f"\npictures: {count} in {png}" if png is not None else ""))
-
-
-@contextmanager
-def _device(name: str) -> Iterator[Device]:
-    """The device of that name. What its runners say lies in a folder that goes with it."""
-    import tempfile
-
-    from pam_edge.benchmarks.devices.choose import open_device
-
-    with (
-        tempfile.TemporaryDirectory(prefix="pam-edge-bench-") as logs,
-        open_device(name, Path(logs)) as device,
-    ):
-        yield device

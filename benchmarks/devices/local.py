@@ -35,11 +35,9 @@ class Device(Protocol):
 class Local:
     """This machine, with the Python that runs."""
 
-    name = "local"
-
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, name: str = "local") -> None:
         """What runners say goes into the folder `logs`."""
-        self._logs, self._count = logs, 0
+        self.name, self._logs, self._count = name, logs, 0
 
     def prepare(self, bundle: Bundle) -> str:
         """Where it lies."""

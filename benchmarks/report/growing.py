@@ -87,8 +87,8 @@ def _chart(part: str, axis: str, who: str, grown: Sequence[Grown]) -> Chart:
             shapes.append(Path(tuple(places_of), role))
         beside = WIDTH - right + 12
         shapes.append(Words(beside, places[number], one.curve.measure, role, 13, bold=True))
-        for line, text in enumerate(one.words.split(": ", 1)):
-            shapes.append(Words(beside, places[number] + 15 * (line + 1), text, "soft", 11.5))
+        for below, text in enumerate(one.words.split(": ", 1)):
+            shapes.append(Words(beside, places[number] + 15 * (below + 1), text, "soft", 11.5))
     return Chart(
         name="-".join(f"growth-{part}-{axis}-{who}".replace(",", "").replace(":", " ").split()),
         title=f"{part}: more {axis}; {who}",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pam_edge.benchmarks.report.palette import COLOURS
+from typing import get_args
+
+from pam_edge.benchmarks.report.palette import COLOURS, Light
 
 
 def style() -> str:
     """The sheet: light, and dark where the reader's system is."""
-    light, dark = ("".join(f"--{k}:{v};" for k, v in COLOURS[name].items()) for name in ("light", "dark"))
+    light, dark = ("".join(f"--{k}:{v};" for k, v in COLOURS[n].items()) for n in get_args(Light))
     dark = f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     return f":root{{color-scheme:light dark;{light}}}\n{dark}\n{_SHEET}"
 
