@@ -25,7 +25,7 @@ def bench(
         str, _Option(metavar="fetched|own", help="Packages there: locked ones sent from here, or its own.")
     ] = "fetched",
     remote: Annotated[
-        str | None, _Option(metavar="DIR", help="Where files lie there; default: ~/.cache/pam-edge.")
+        str | None, _Option(metavar="DIR", help="The folder on the device where files go.")
     ] = None,
     ssh_config: Annotated[Path | None, _Option(metavar="FILE", help="Another configuration of ssh.")] = None,
     task: Annotated[str, _Option(metavar="A,B", help="Of image, clicks, video, decode.")] = "image",
@@ -49,7 +49,9 @@ def bench(
         _Option(metavar="TEXT", help="Measure only while this holds: temp<55, battery>50, charging=no."),
     ] = None,
     cool_down: Annotated[float, _Option(min=0, help="Seconds to wait at a gate.")] = 300.0,
-    form: Annotated[str, _Option("-o", "--output", metavar="md|json|jsonl|csv")] = "md",
+    form: Annotated[
+        str, _Option("-o", "--output", metavar="md|json|jsonl|csv", help="How rows are written.")
+    ] = "md",
     out: Annotated[
         Path | None,
         _Option(metavar="FILE", help="Write here; with -o jsonl, rows join those that are there."),

@@ -1,8 +1,8 @@
 """A phone for the real adb client: the device's side of adb's wire protocol on a TCP port, and nothing else.
 
-After AOSP's `packages/modules/adb/protocol.txt`, `SERVICES.TXT` and `SYNC.TXT`: CNXN, AUTH, OPEN, OKAY, WRTE, CLSE
-messages; the services `shell,v2,raw:` and `sync:` (STAT, SEND, RECV). Commands run in this machine's shell,
-with the phone's folder `/data/local/tmp` mapped below `root` and with `bin` in front of PATH.
+After AOSP's `protocol.txt`, `SERVICES.TXT` and `SYNC.TXT` in packages/modules/adb: the messages CNXN, AUTH,
+OPEN, OKAY, WRTE and CLSE; the services `shell,v2,raw:` and `sync:` (STAT, SEND). Commands run in this
+machine's shell, with the phone's own programs in front of PATH; files go where they are sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import subprocess
 import threading
 from pathlib import Path
 
-PLACE = "/data/local/tmp"
 _MOST = 256 * 1024
 _HEAD = struct.Struct("<6I")
 _AUTH_TOKEN, _AUTH_KEY = 1, 3
@@ -34,8 +33,7 @@ class FakePhone:
     def __init__(self, root: Path, *, authorized: bool = True) -> None:
         self.root, self.authorized = root, authorized
         self.commands: list[str] = []
-        (root / "data/local/tmp").mkdir(parents=True)
-        (root / "bin").mkdir()
+        (root / "bin").mkdir(parents=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._links: list[socket.socket] = []
@@ -49,13 +47,11 @@ class FakePhone:
 
     def unplug(self) -> None:
         """The phone is gone, at once."""
-        self._listener.close()
-        for link in self._links:
-            link.close() if link.fileno() < 0 else _cut(link)
-
-    def local(self, path: str) -> str:
-        """A path or command of the phone as one of this machine."""
-        return path.replace(PLACE, f"{self.root}{PLACE}")
+        for link in (
+            self._listener,
+            *self._links,
+        ):  # shut down first: a thread that waits would keep it alive
+            _cut(link)
 
     def _accept(self) -> None:
         while True:
@@ -144,7 +140,7 @@ class _Stream:
             phone = self.transport.phone
             path = f"{phone.root}/bin:{os.environ['PATH']}"
             self.process = subprocess.Popen(
-                ["/bin/sh", "-c", phone.local(command)],
+                ["/bin/sh", "-c", command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -188,7 +184,7 @@ class _Stream:
                 if kind == 0:
                     self.process.stdin.write(part)
                     self.process.stdin.flush()
-                elif kind == 3:
+                elif kind == 4:  # the other side closed its input
                     self.process.stdin.close()
             except OSError:
                 return
@@ -215,6 +211,9 @@ class _Stream:
         if len(self.held) < 8:
             return False
         name, size = self.held[:4], int.from_bytes(self.held[4:8], "little")
+        if name == b"QUIT":
+            self.transport.send(CLSE, self.mine, self.theirs)
+            return False
         if name == b"DONE":
             self.held = self.held[8:]
             self.file = None
@@ -224,12 +223,12 @@ class _Stream:
             return False
         body, self.held = self.held[8 : 8 + size], self.held[8 + size :]
         if name == b"STAT":
-            place = Path(self.transport.phone.local(body.decode()))
+            place = Path(body.decode())
             found = place.stat() if place.exists() else None
             numbers = (0, 0, 0) if found is None else (found.st_mode, found.st_size, int(found.st_mtime))
             self.write(b"STAT" + struct.pack("<3I", *numbers))
         elif name == b"SEND":
-            place = Path(self.transport.phone.local(body.decode().rpartition(",")[0]))
+            place = Path(body.decode().rpartition(",")[0])
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(b"")
             place.chmod(stat.S_IRUSR | stat.S_IWUSR)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pam_edge.benchmarks.devices.adb import ROOT as PHONE_ROOT
 from pam_edge.benchmarks.devices.adb import Adb, Link
 from pam_edge.benchmarks.devices.local import Device, Local
 from pam_edge.benchmarks.devices.ssh import ROOT, Environment, Ssh, Way
@@ -44,7 +45,8 @@ def open_device(choice: Choice, *, logs: Path, tell: Callable[[str], None]) -> D
         case "adb":
             if choice.runner is None:
                 raise UsageError("a phone needs --runner: a folder that `arm64.py` made, see docs/devices.md")
-            link = Link(choice.name or choice.device, rest or None, choice.runner)
+            root = choice.remote or PHONE_ROOT
+            link = Link(choice.name or choice.device, rest or None, choice.runner, root)
             return Adb(link, logs=logs, tell=tell)
         case _:
             raise UsageError(

@@ -11,6 +11,7 @@ import hashlib
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -82,12 +83,14 @@ def own_wheel(folder: Path) -> Path:
     return made
 
 
-def fetched_wheels(platform: Platform, cache: Path) -> list[Path]:
-    """Wheels of the lock for a device, from `cache` or the package index.
+def fetched_wheels(
+    platform: Platform, cache: Path, *, versions: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Wheels of the lock for a device, from `cache` or the package index; `versions` replace some of it.
 
     Raises EnvironmentProblem where pip cannot get one.
     """
-    wanted = platform.lock
+    wanted = {**platform.lock, **(versions or {})}
     version = f"{platform.python[0]}.{platform.python[1]}"
     place = cache / f"{platform.machine}-{version}-{_digest(str(sorted(wanted.items())))}"
     held = sorted(place.glob("*.whl"))
