@@ -178,7 +178,7 @@ def _roofline(device: str, rows: Sequence[Row]) -> Chart:
         who = f"{row.variant} {row.scheme}" + ("" if row.side == "pam-edge" else f" ({row.side})")
         shapes.append(Dot(x(size), y(speed), role, 6, tip=f"{who}: {speed:.1f} tokens a second{share}"))
         shapes.append(
-            Words(x(size) - 12, places[number] + 4, f"{who}: {speed:.3g}{share}", "ink", 12.5, "end")
+            Words(x(size) - 12, places[number] + 4, f"{who}: {short(speed)}{share}", "ink", 12.5, "end")
         )
     bound = "no bandwidth was measured" if rate is None else "the line is what reading weights alone allows"
     return Chart(
@@ -294,7 +294,7 @@ def _devices(name: str, whos: Sequence[Who]) -> Chart:
 
 
 def _place(who: Who) -> str:
-    return who.device + ("" if who.threads == 0 else f", {who.threads} threads")
+    return who.device + ("" if who.threads == 0 else f", {who.threads} thread{'s' * (who.threads > 1)}")
 
 
 def _file(kind: str, who: Who) -> str:
