@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from pam_edge.benchmarks.report import charts, growing
+from pam_edge.benchmarks.report import charts, growing, memory
 from pam_edge.benchmarks.report.choose import Who, one_click
 from pam_edge.benchmarks.report.scales import told_time
 from pam_edge.benchmarks.report.shapes import Chart
@@ -53,7 +53,7 @@ def all_charts(rows: Sequence[Row], lines: Sequence[Accuracy]) -> dict[str, list
         "stages": charts.waterfalls(rows),
         "schemes": charts.pareto(rows, lines),
         "decode": charts.roofline(rows),
-        "memory": charts.memory(rows),
+        "memory": memory.memory(rows),
         "devices": charts.devices(rows),
         "growth": growing.charts(rows),
     }
