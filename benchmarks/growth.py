@@ -2,7 +2,8 @@
 
 A name is given where the curve supports it: `constant` and `linear` (a fixed part and so much for each) where
 every point lies within the tolerance of the fit, which is the larger of a tenth and twice the samples' own
-spread. Otherwise the slope at the end against the slope at the beginning decides. Knows statistics alone.
+spread, up to 0.3. Otherwise the slope at the end against the slope at the beginning decides. Knows
+statistics alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 Growth = Literal["constant", "linear", "less than linear", "worse than linear", "unclear"]
-TOLERANCE = 0.10
+TOLERANCE, MOST = 0.10, 0.30  # relative error of a fit that still names; the latter however wide the spread
 _BENT = 1.25  # times as steep at one end as at the other: a curve that bends
 
 
@@ -44,7 +45,7 @@ def fit(work: Sequence[float], cost: Sequence[float], *, spread: float = 0.0) ->
     y = np.array([c for _, c in order], np.float64)
     if len(set(x.tolist())) < 3 or (y <= 0).any() or (x <= 0).any():
         return None
-    tolerance = max(TOLERANCE, 2 * spread)
+    tolerance = min(MOST, max(TOLERANCE, 2 * spread))
     exponent = math.log(y[-1] / y[-2]) / math.log(x[-1] / x[-2])
     middle = math.sqrt(float(y.min()) * float(y.max()))
     worst = float(np.abs(y / middle - 1).max())
@@ -57,8 +58,8 @@ def fit(work: Sequence[float], cost: Sequence[float], *, spread: float = 0.0) ->
         return Fit("linear", float(fixed), float(each), worst, exponent)
     name: Growth = "unclear"
     slopes = np.diff(y) / np.diff(x)
-    if slopes[-1] > _BENT * max(slopes[0], 0) and exponent > 0:
+    if (slopes > 0).all() and slopes[-1] > _BENT * slopes[0]:
         name = "worse than linear"
-    elif 0 <= slopes[-1] < slopes[0] / _BENT:
+    elif (slopes > 0).all() and slopes[-1] < slopes[0] / _BENT:
         name = "less than linear"
     return Fit(name, float(fixed), float(each), worst, exponent)

@@ -40,6 +40,16 @@ print([m for m in {HEAVY[:6]!r} if m in sys.modules])
     assert python(code).strip() == "[]"
 
 
+def test_measuring_and_showing_need_no_torch_and_no_engine_of_their_own() -> None:
+    code = f"""
+import sys
+import pam_edge.benchmarks.bench, pam_edge.benchmarks.compare, pam_edge.benchmarks.runner
+import pam_edge.benchmarks.report.write, pam_edge.benchmarks.devices.choose
+print([m for m in {HEAVY[:6]!r} if m in sys.modules])
+"""
+    assert python(code).strip() == "[]"
+
+
 def test_the_public_face_is_four_names() -> None:
     code = """
 import pam_edge

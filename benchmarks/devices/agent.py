@@ -14,20 +14,23 @@ import platform
 import shutil
 import sys
 import zipfile
+from pathlib import Path
+from typing import Any, Mapping  # noqa: UP035 - older Pythons have it here alone
 
 BLOCK = 1 << 20
+Asked = Mapping[str, Any]
 
 
-def answer(document):  # type: ignore[no-untyped-def]
+def answer(document: Asked) -> None:
     """One line back."""
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
 
 
-def digest(path):  # type: ignore[no-untyped-def]
+def digest(path: Path) -> str:
     """Hex sha256 of a file."""
     found = hashlib.sha256()
-    with open(path, "rb") as f:  # noqa: PTH123 - as plain as can be
+    with path.open("rb") as f:
         for block in iter(lambda: f.read(BLOCK), b""):
             found.update(block)
     return found.hexdigest()
@@ -36,88 +39,97 @@ def digest(path):  # type: ignore[no-untyped-def]
 class Agent:
     """One folder with everything in it."""
 
-    def __init__(self, root):  # type: ignore[no-untyped-def]
-        self.root = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111
-        self.store = os.path.join(self.root, "store")  # noqa: PTH118
-        os.makedirs(self.store, exist_ok=True)  # noqa: PTH103
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).expanduser().absolute()
+        (self.root / "store").mkdir(parents=True, exist_ok=True)
 
-    def at(self, *names):  # type: ignore[no-untyped-def]
-        """A place below the root; names come from our own side and hold no way out."""
-        for name in names:
-            if name.startswith("/") or ".." in name.split("/"):
-                raise ValueError("a place outside: " + name)
-        return os.path.join(self.root, *names)  # noqa: PTH118
+    def at(self, name: str) -> Path:
+        """A place right below the root. Raises ValueError for a name that leads elsewhere."""
+        if name != os.path.basename(name) or name in ("", ".", ".."):  # noqa: PTH119 - it is a name, no path
+            raise ValueError("a place outside: " + name)
+        return self.root / name
 
-    def hello(self, asked):  # type: ignore[no-untyped-def]
+    def stored(self, sha: str) -> Path:
+        """Where a file lies."""
+        if not sha.isalnum():
+            raise ValueError("no sha256: " + sha)
+        return self.root / "store" / sha
+
+    def hello(self, asked: Asked) -> Asked:
         """What is here."""
         return {
             "python": list(sys.version_info[:2]),
             "system": platform.system(),
             "machine": platform.machine(),
             "libc": platform.libc_ver()[1],
-            "free": shutil.disk_usage(self.root).free,
-            "root": self.root,
+            "free": shutil.disk_usage(str(self.root)).free,
+            "root": str(self.root),
         }
 
-    def have(self, asked):  # type: ignore[no-untyped-def]
+    def have(self, asked: Asked) -> Asked:
         """Of each file, how many bytes are here; -1 where it is whole."""
         found = {}
         for sha in asked["files"]:
-            whole, part = self.at("store", sha), self.at("store", sha + ".part")
-            if os.path.exists(whole):  # noqa: PTH110
-                found[sha] = -1
-            else:
-                found[sha] = os.path.getsize(part) if os.path.exists(part) else 0  # noqa: PTH110, PTH202
+            part = self.part(sha)
+            found[sha] = -1 if self.stored(sha).exists() else part.stat().st_size if part.exists() else 0
         return found
 
-    def put(self, asked):  # type: ignore[no-untyped-def]
+    def part(self, sha: str) -> Path:
+        """Where a file lies that is not whole yet."""
+        whole = self.stored(sha)
+        return whole.with_name(whole.name + ".part")
+
+    def put(self, asked: Asked) -> Asked:
         """The next bytes of a file; the last of them finish it."""
-        whole, part = self.at("store", asked["sha"]), self.at("store", asked["sha"] + ".part")
+        part = self.part(asked["sha"])
         raw = sys.stdin.buffer.read(asked["bytes"])
         if len(raw) != asked["bytes"]:
             sys.exit(1)  # the other side is gone
-        with open(part, "ab") as f:  # noqa: PTH123
+        with part.open("ab") as f:
             f.truncate(asked["offset"])
             f.write(raw)
         if asked["offset"] + len(raw) < asked["size"]:
             return {}
         if digest(part) != asked["sha"]:
-            os.unlink(part)  # noqa: PTH108
+            part.unlink()
             return {"error": "what arrived is not what was sent (sha256 differs); try again"}
-        os.replace(part, whole)  # noqa: PTH105
+        part.replace(self.stored(asked["sha"]))
         return {}
 
-    def lay(self, asked):  # type: ignore[no-untyped-def]
+    def lay(self, asked: Asked) -> Asked:
         """A folder of files that are all here, whole or not at all."""
         folder = self.at(asked["folder"])
-        if not os.path.isdir(folder):  # noqa: PTH112
-            making = folder + ".making"
-            shutil.rmtree(making, ignore_errors=True)
-            os.makedirs(making)  # noqa: PTH103
+        if not folder.is_dir():
+            making = self.fresh(folder)
             for name, sha in asked["files"].items():
-                here = os.path.join(making, os.path.basename(name))  # noqa: PTH118, PTH119
+                here = making / self.at(name).name
                 try:
-                    os.link(self.at("store", sha), here)
+                    os.link(str(self.stored(sha)), str(here))
                 except OSError:  # a file system without links
-                    shutil.copyfile(self.at("store", sha), here)
-            os.replace(making, folder)  # noqa: PTH105
-        return {"path": folder}
+                    shutil.copyfile(str(self.stored(sha)), str(here))
+            making.replace(folder)
+        return {"path": str(folder)}
 
-    def unpack(self, asked):  # type: ignore[no-untyped-def]
+    def unpack(self, asked: Asked) -> Asked:
         """A folder to put on PYTHONPATH, of wheels that are all here."""
         folder = self.at(asked["folder"])
-        if not os.path.isdir(folder):  # noqa: PTH112
-            making = folder + ".making"
-            shutil.rmtree(making, ignore_errors=True)
-            os.makedirs(making)  # noqa: PTH103
+        if not folder.is_dir():
+            making = self.fresh(folder)
             for sha in asked["wheels"]:
-                with zipfile.ZipFile(self.at("store", sha)) as wheel:
-                    wheel.extractall(making)
-            os.replace(making, folder)  # noqa: PTH105
-        return {"path": folder}
+                with zipfile.ZipFile(str(self.stored(sha))) as wheel:
+                    wheel.extractall(str(making))
+            making.replace(folder)
+        return {"path": str(folder)}
+
+    def fresh(self, folder: Path) -> Path:
+        """An empty folder beside."""
+        making = folder.with_name(folder.name + ".making")
+        shutil.rmtree(str(making), ignore_errors=True)
+        making.mkdir()
+        return making
 
 
-def serve(root):  # type: ignore[no-untyped-def]
+def serve(root: str) -> None:
     """Do what is asked until the pipe ends."""
     agent = Agent(root)
     for line in iter(sys.stdin.buffer.readline, b""):
@@ -127,7 +139,7 @@ def serve(root):  # type: ignore[no-untyped-def]
         except OSError as e:
             answer({"error": str(e), "errno": e.errno})
         except Exception as e:
-            answer({"error": "%s: %s" % (type(e).__name__, e)})  # noqa: UP031
+            answer({"error": f"{type(e).__name__}: {e}"})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Charts of one click: its stages, what schemes cost, decoding against memory, memory over time, devices."""
+"""Charts of one click: its stages, what schemes cost, decoding against memory, devices."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from pam_edge.benchmarks.report.axes import (
 )
 from pam_edge.benchmarks.report.choose import STAGES, Who, bytes_per_token, decodes, one_click
 from pam_edge.benchmarks.report.scales import Scale, around, by_ratio, from_zero, short, time_unit, told_time
-from pam_edge.benchmarks.report.shapes import SERIES, Chart, Dot, Path, Shape, Words, wide
+from pam_edge.benchmarks.report.shapes import SERIES, Chart, Dot, Path, Shape, Words
 from pam_edge.benchmarks.rows import Row
 from pam_edge.benchmarks.schemes import Accuracy
-from pam_edge.benchmarks.table import quantity
 
 
 def waterfalls(rows: Sequence[Row]) -> list[Chart]:
@@ -132,7 +131,7 @@ def _trade(variant: str, costs: Sequence[tuple[Accuracy, float]], x_name: str, k
         shapes.append(Words(x(cost) + 10, places[number], line.scheme, role, 13, bold=True))
     line = costs[0][0]
     return Chart(
-        name=_slug(f"pareto-{kind}-{variant}"),
+        name=slug(f"pareto-{kind}-{variant}"),
         title=f"{variant}: what a scheme costs and what it is worth",
         about=f"{line.things:,} things in {line.scenes} held-out scenes; bars: 95 % by chance alone.",
         width=WIDTH,
@@ -178,11 +177,11 @@ def _roofline(device: str, rows: Sequence[Row]) -> Chart:
         who = f"{row.variant} {row.scheme}" + ("" if row.side == "pam-edge" else f" ({row.side})")
         shapes.append(Dot(x(size), y(speed), role, 6, tip=f"{who}: {speed:.1f} tokens a second{share}"))
         shapes.append(
-            Words(x(size) - 12, places[number] + 4, f"{who}: {speed:.3g}{share}", "ink", 12.5, "end")
+            Words(x(size) - 12, places[number] + 4, f"{who}: {short(speed)}{share}", "ink", 12.5, "end")
         )
     bound = "no bandwidth was measured" if rate is None else "the line is what reading weights alone allows"
     return Chart(
-        name=f"decode-{_slug(device)}",
+        name=f"decode-{slug(device)}",
         title=f"Decoding on {device}",
         about=f"Tokens a second of one answer; {bound}.",
         width=WIDTH,
@@ -198,54 +197,6 @@ def _clipped(
     if (speed < limit) if lower else (speed > limit):
         return rate / 1e6 / limit, limit
     return size, speed
-
-
-def memory(rows: Sequence[Row]) -> list[Chart]:
-    """What a process holds, from its start to the end of its first turn."""
-    return [_memory(row) for row in _last_series(rows)]
-
-
-def _last_series(rows: Sequence[Row]) -> list[Row]:
-    found: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        if row.series is not None and row.part in ("image", "video"):
-            found[row.part, row.machine.device, row.variant, row.scheme] = row
-    return list(found.values())
-
-
-def _memory(row: Row) -> Chart:
-    series = row.series
-    assert series is not None  # chosen so
-    height = 270.0
-    seconds = [at / 1e9 for at in series.at_ns]
-    own = [value / 1e6 for value in series.values.get("own", ())]
-    mapped = [value / 1e6 for value in series.values.get("mapped", (0,) * len(own))]
-    both = [a + b for a, b in zip(own, mapped, strict=True)]
-    x, y = from_zero([seconds[-1]], LEFT, WIDTH - RIGHT), from_zero(both, height - BOTTOM, TOP + 26)
-    shapes = two_axes(x, y, x_name="seconds since the process began", y_name="MB")
-    base = ((x(seconds[-1]), y(0)), (x(seconds[0]), y(0)))
-    upper = tuple((x(t), y(v)) for t, v in zip(seconds, both, strict=True))
-    lower = tuple((x(t), y(v)) for t, v in zip(seconds, own, strict=True))
-    shapes.append(Path((*upper, *base), fill="s5", opacity=0.35))
-    shapes.append(Path((*lower, *base), fill="s0", opacity=0.6))
-    shapes.append(Path(upper, "s5"))
-    shapes.append(Path(lower, "s0"))
-    edge = -math.inf
-    for name, ns in sorted(series.marks.items(), key=lambda pair: pair[1]):
-        at = x(ns / 1e9)
-        shapes.append(Path(((at, TOP + 22), (at, height - BOTTOM)), "soft", width=1, dashed=True))
-        if at - 2 > edge and at + wide(name, 11.5) < WIDTH:
-            shapes.append(Words(at + 3, TOP + 30, name, "soft", 11.5))
-            edge = at + 3 + wide(name, 11.5)
-    shapes += legend([("own pages", "s0"), ("mapped files", "s5")], LEFT + 40, TOP + 2, room=400)[0]
-    return Chart(
-        name=f"memory-{row.part}-{_slug(row.machine.device)}-{row.variant}-{row.scheme}",
-        title=f"{row.variant} {row.scheme}, {row.machine.device}: memory, task {row.part}",
-        about=f"At most {quantity(max(both) * 1e6, 'bytes')} resident, loading and first turn included.",
-        width=WIDTH,
-        height=height,
-        shapes=shapes,
-    )
 
 
 def devices(rows: Sequence[Row]) -> list[Chart]:
@@ -284,7 +235,7 @@ def _devices(name: str, whos: Sequence[Who]) -> Chart:
             y += 20
         y += 14
     return Chart(
-        name=f"devices-{_slug(name)}",
+        name=f"devices-{slug(name)}",
         title=f"{name} by device",
         about="Medians; the thin line spans the middle half of the samples.",
         width=WIDTH,
@@ -294,12 +245,13 @@ def _devices(name: str, whos: Sequence[Who]) -> Chart:
 
 
 def _place(who: Who) -> str:
-    return who.device + ("" if who.threads == 0 else f", {who.threads} threads")
+    return who.device + ("" if who.threads == 0 else f", {who.threads} thread{'s' * (who.threads > 1)}")
 
 
 def _file(kind: str, who: Who) -> str:
-    return _slug(f"{kind}-{who.device}-{who.variant}-{who.scheme}-{who.side}-{who.threads}")
+    return slug(f"{kind}-{who.device}-{who.variant}-{who.scheme}-{who.side}-{who.threads}")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A text as part of a file's name."""
     return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in text.lower()).split())

@@ -115,7 +115,9 @@ _ASIDE = ("load", "look", "encode", "remember", "first mask")  # do not depend o
 def _who(key: tuple[str, ...]) -> str:
     device, variant, scheme, side, threads = key[3:8]
     more = "" if side == "pam-edge" else f", {side}"
-    return f"{variant} {scheme}{more}, {device}" + ("" if threads == "0" else f", {threads} threads")
+    return f"{variant} {scheme}{more}, {device}" + (
+        "" if threads == "0" else f", {threads} thread{'' if threads == '1' else 's'}"
+    )
 
 
 def _prompt(row: Row) -> int:

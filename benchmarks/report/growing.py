@@ -36,7 +36,7 @@ class Grown:
                 fixed = f"{told_time(found.fixed)} and " if found.fixed > 0.01 * found.each else ""
                 return f"linear: {fixed}{told_time(found.each)} for each {unit}"
             case name:
-                return f"{name}: at the end to the power of {found.exponent:.2f}"
+                return f"{name}: x {2**found.exponent:.2f} for twice the work"
 
 
 def growths(rows: Sequence[Row]) -> list[Grown]:
@@ -61,7 +61,7 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
 
 
 def _chart(part: str, axis: str, who: str, grown: Sequence[Grown]) -> Chart:
-    height, right = 330.0, 206.0
+    height, right = max(330.0, 52.0 * len(grown) + TOP + BOTTOM + 28), 206.0
     points = [(amount, _stats(row)) for one in grown for amount, row in one.curve.points]
     unit, factor = time_unit(max(s.median for _, s in points))
     amounts = sorted({amount for amount, _ in points})

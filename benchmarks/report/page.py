@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from pam_edge.benchmarks.report import charts, growing
+from pam_edge.benchmarks.report import charts, growing, memory
 from pam_edge.benchmarks.report.choose import Who, one_click
 from pam_edge.benchmarks.report.scales import told_time
 from pam_edge.benchmarks.report.shapes import Chart
@@ -29,7 +29,8 @@ _SECTIONS = {
     ),
     "decode": (
         "Decoding against memory",
-        "A token costs reading the weights once: no decoder is faster than memory allows.",
+        "A token costs reading the weights once: no decoder is faster than memory allows, but one whose "
+        "weights fit into the processor's caches.",
         "no decoding with its bytes a token was measured",
     ),
     "memory": (
@@ -52,7 +53,7 @@ def all_charts(rows: Sequence[Row], lines: Sequence[Accuracy]) -> dict[str, list
         "stages": charts.waterfalls(rows),
         "schemes": charts.pareto(rows, lines),
         "decode": charts.roofline(rows),
-        "memory": charts.memory(rows),
+        "memory": memory.memory(rows),
         "devices": charts.devices(rows),
         "growth": growing.charts(rows),
     }
@@ -103,7 +104,7 @@ def _tiles(rows: Sequence[Row]) -> str:
     fast = max(whos, key=lambda w: w.figure("decode", "tokens_per_s") or 0)
     speed = fast.figure("decode", "tokens_per_s")
     if speed is not None:
-        tiles.append(("decoding", f"{speed:.3g} tok/s", fast))
+        tiles.append(("decoding", f"{speed:.3g} tok/s" if speed < 1000 else f"{speed:,.0f} tok/s", fast))
     small = _least(whos, "peak memory")
     if small is not None:
         tiles.append(("peak memory", quantity(small.median("peak memory") or 0, "bytes"), small))
