@@ -11,8 +11,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
 from pam_edge import packaged
 from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
+from pam_edge.config import Variant
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.fingerprint import fingerprint
@@ -74,7 +77,7 @@ def plan(
         "seed": str(seed),
     }
     seen = None
-    if chosen.calibrated:
+    if chosen.calibrated and writer.CALIBRATES:
         if samples is None:
             raise UsageError(f"scheme {chosen.name} needs pictures to calibrate on")
         seen = samples(checkpoint)
@@ -140,8 +143,16 @@ def _from(report: Report, name: str, start: float, part: float) -> None:
     report(name, start + (0.99 - start) * part)  # 1.0 is for the finished graph
 
 
+def _shortened(variant: Variant, longest: int | None) -> Variant:
+    """The model as its bundle is made: reading no more positions than the engine's cache holds."""
+    language = variant.language
+    reads = language.max_length if longest is None else min(language.max_length, longest)
+    return msgspec.structs.replace(variant, language=msgspec.structs.replace(language, max_length=reads))
+
+
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
-    checkpoint, variant, writer = settled.checkpoint, settled.checkpoint.variant, settled.writer
+    checkpoint, writer = settled.checkpoint, settled.writer
+    variant = _shortened(checkpoint.variant, writer.LONGEST)
     golden, tokenizer = files[REST]
     (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
     graphs = []

@@ -20,6 +20,8 @@ from pam_edge.targets import Tolerance
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 APPETITE = Appetite()
+CALIBRATES = True
+LONGEST: int | None = None
 WIDE = "float-"  # before the names of files that a quantized graph is made of
 
 

@@ -46,6 +46,8 @@ from pam_edge.verify import verify
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 # The float file beside the one that is written; a tied head lies in the decoder's own file.
 APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True)
+CALIBRATES = True
+LONGEST: int | None = None
 WIDE = "float-"  # before the names of files that a smaller graph is made of
 POINTS = 32  # of a prompt, at most
 ROWS_AT_ONCE, CHUNK, CAPACITY = (

@@ -6,6 +6,7 @@ one graph at a time as a `Job`, and leaves a bundle's files. Knows no engine and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing_extensions import assert_never
 
 from pam_edge.bundle import Bundle, Check, Graph, TensorSpec, Verification
 from pam_edge.config import Variant
+from pam_edge.errors import EnvironmentProblem
 from pam_edge.export.checkpoint import Checkpoint
 from pam_edge.export.graphs import GraphName
 from pam_edge.export.parts import Part, Recorded, Tell
@@ -65,6 +67,8 @@ class Writer(Protocol):
 
     TOOLS: tuple[str, ...]  # installed packages that the bytes depend on; bundle.json names their versions
     APPETITE: Appetite
+    CALIBRATES: bool  # False: what a scheme stores in w8a8 needs no pictures to be seen
+    LONGEST: int | None  # positions that its decoder's cache is made for; None: all that the model reads
 
     @property
     def specs(self) -> Callable[[Variant, GraphName, Scheme], Border]:
@@ -108,5 +112,18 @@ def writer_for(runtime: Runtime) -> Writer:
             from pam_edge.export import write_tensorrt
 
             return write_tensorrt
+        case "coreml":
+            logger = logging.getLogger("coremltools")
+            level = logger.level
+            logger.setLevel(logging.ERROR)  # it tells every time what it lacks on other systems than macOS
+            try:
+                from pam_edge.export import write_coreml
+            except ModuleNotFoundError as e:
+                raise EnvironmentProblem(
+                    f"this target needs {e.name}: pip install 'pam-edge[export,apple]'"
+                ) from e
+            finally:
+                logger.setLevel(level)
+            return write_coreml
         case other:
             assert_never(other)

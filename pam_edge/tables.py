@@ -56,12 +56,19 @@ def verification_table(verification: Verification | None) -> str:
 
 def export_table(manifest: Manifest) -> str:
     """What an export found of its bundle: in its own engine, or that it was not run, and of a rehearsal."""
-    table = verification_table(manifest.verification)
     rehearsed = manifest.rehearsal
+    if manifest.verification is None and not isinstance(rehearsed, Verification):
+        return f"{_not_run(manifest)}\n`pam-edge verify` runs them on the device"
+    table = verification_table(manifest.verification)
     if not isinstance(rehearsed, Verification):
         return table
     other = f"the same files in {clean(rehearsed.runtime)}:\n{verification_table(rehearsed)}"
     return f"{manifest.runtime}: {table}\n{other}"
+
+
+def _not_run(manifest: Manifest) -> str:
+    """Every graph by name: what nobody ran is not called ok."""
+    return columns([(graph.name, "not run here") for graph in manifest.graphs])
 
 
 def bundle_summary(bundle: Bundle) -> str:

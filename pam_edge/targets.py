@@ -16,6 +16,7 @@ Runtime = Literal[
     "onnxruntime",
     "tensorrt",
     "tensorrt_rtx",
+    "coreml",
 ]  # an engine that export knows a writer for
 
 
@@ -90,6 +91,18 @@ def _shared(gigabytes: float, left: float) -> Memory:
     )
 
 
+# Everything is computed in float16; no integers but weights, so that features lose less than where
+# activations are integers too. Not held against any device yet.
+_COREML_FP16 = Fit("fp16", Limits(tensors=2e-2, masks=2e-2, logits=2e-2))
+_COREML_INT8 = Fit(
+    "int8",
+    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
+)
+_COREML_INT4 = Fit(
+    "int4",
+    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+)
+
 TARGETS: tuple[Target, ...] = (
     Target(
         name="cpu",
@@ -156,6 +169,26 @@ TARGETS: tuple[Target, ...] = (
         variant="pam-3b",
         fits=_TENSORRT,
         note="engines are compiled ahead on any machine: `pam-edge build BUNDLE --capability SM89`",
+    ),
+    Target(
+        name="iphone",
+        title="iPhone with 8 GB, iOS 18",
+        runtime="coreml",
+        variant="pam-1.5b",
+        fits=(_COREML_INT4, _COREML_INT8, _COREML_FP16),
+        note="for an app; made anywhere, run on Apple's devices alone",
+        memory=Memory(
+            3_000_000_000,
+            "what iPadOS 26.4 leaves an app of 8 GB, reported at developer.apple.com/forums/thread/826325",
+        ),
+    ),
+    Target(
+        name="mac",
+        title="Mac with Apple silicon, macOS 15",
+        runtime="coreml",
+        variant="pam-3b",
+        fits=(_COREML_FP16, _COREML_INT8, _COREML_INT4),
+        note="made anywhere, run on a Mac with `pip install 'pam-edge[apple]'`",
     ),
 )
 

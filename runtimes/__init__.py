@@ -81,6 +81,10 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.tensorrt import TrtSession
 
             return TrtSession(bundle, graph)
+        case "coreml":
+            from pam_edge.runtimes.coreml import CoremlSession
+
+            return CoremlSession(bundle, graph, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
@@ -99,6 +103,10 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             from pam_edge.runtimes.tensorrt import TrtDecoder
 
             return TrtDecoder(bundle)
+        case "coreml":
+            from pam_edge.runtimes.coreml import CoremlDecoder
+
+            return CoremlDecoder(bundle, threads=threads)
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 

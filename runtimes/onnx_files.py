@@ -53,12 +53,12 @@ def external_files(path: Path) -> set[str]:
         while waiting:
             kind, message = waiting.pop()
             if kind == "entry":
-                entry = {number: bytes(value) for number, value in _fields(message)}
+                entry = {number: bytes(value) for number, value in fields(message)}
                 if entry.get(1) == b"location":
                     found.add(entry.get(2, b"").decode(errors="replace"))
                 continue
             inside = _FIELDS[kind]
-            waiting += [(inside[number], value) for number, value in _fields(message) if number in inside]
+            waiting += [(inside[number], value) for number, value in fields(message) if number in inside]
     except (OSError, ValueError) as e:
         raise IntegrityError(
             f"{path} is not a readable ONNX file ({e}); copy or export the bundle again"
@@ -66,7 +66,7 @@ def external_files(path: Path) -> set[str]:
     return found
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Field numbers and contents of a message; numbers (varints and fixed widths) are passed over."""
     at = 0
     while at < len(message):

@@ -128,10 +128,10 @@ def axial_rotation(width: int, size: int, device: torch.device) -> tuple[Tensor,
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring pairs of the last axis: [..., T, d] with cos and sin [T, d / 2]."""
-    pairs = x.reshape(*x.shape[:-1], -1, 2)
+    """Turn neighbouring pairs of the last axis: [..., T, d] with cos and sin [T, d / 2]. At most rank 5."""
+    pairs = x.reshape(-1, x.shape[-2], cos.shape[-1], 2)
     a, b = pairs[..., 0], pairs[..., 1]
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).reshape(x.shape)
 
 
 class RotaryAttention(Attention):

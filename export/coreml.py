@@ -1,0 +1,130 @@
+"""Stateless graphs to CoreML packages, through torch.export. Knows modules and tensor specs, not what they
+compute.
+
+iOS 18 and macOS 15: the first with attention as one operator and weights in blocks. Everything computes in
+float16, which is what the Neural Engine has, but for the few values that float16 cannot hold (`_Wide`). The
+language decoder has its own exporter (`coreml_decoder.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import torch
+from coremltools.optimize import coreml as cto
+from torch import nn
+
+from pam_edge.bundle import TensorSpec
+from pam_edge.errors import UsageError
+from pam_edge.export.coreml_package import quiet, save_package
+from pam_edge.quantize.schemes import Scheme
+
+OLDEST = ct.target.iOS18
+# Where numbers leave float16's range or its steps, by operator and by input, and what ends that.
+_COUNTS = "reduce_sum"  # of a mask's pixels: 65,536 of them are more than float16 can hold
+_PLACES = "point_coords"  # in pixels of 1,024: float16 has steps of half a pixel there
+_ENDS = ("sin", "cos", "greater_equal")
+
+
+def module2coreml(
+    module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    path: Path,
+    *,
+    scheme: Scheme,
+) -> tuple[Path, ...]:
+    """Write `module` as the package `path` (.mlpackage); return its files, the package's manifest first.
+
+    Positional arguments are `inputs`, results `outputs`, in order, all float32 with fixed extents. Weights
+    are float16, or 8-bit integers with a scale an output channel where `scheme` asks for integers in the
+    graph that `path` is named after: activations stay float16, so nothing is calibrated. The same module
+    gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
+    free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
+    """
+    with quiet():
+        model = _converted(module.eval(), inputs, outputs)
+        model = _narrowed(model, path.stem, scheme)
+    return save_package(model, path)
+
+
+def _converted(
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> ct.models.MLModel:
+    shapes = [_extents(spec) for spec in inputs]
+    with torch.no_grad():
+        program = torch.export.export(module, tuple(torch.zeros(shape) for shape in shapes))
+        # An empty table keeps attention, layer norm and GELU whole, and leaves the inference dialect.
+        program = program.run_decompositions({})
+    _drop_aliases(program)
+    wide = _Wide()
+    return ct.convert(
+        program,
+        convert_to="mlprogram",
+        inputs=[
+            ct.TensorType(name=s.name, shape=shape, dtype=np.float32)
+            for s, shape in zip(inputs, shapes, strict=True)
+        ],
+        outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in outputs],
+        minimum_deployment_target=OLDEST,
+        compute_precision=ct.transform.FP16ComputePrecision(op_selector=lambda op: not wide.holds(op)),
+        skip_model_load=True,
+    )
+
+
+def _extents(spec: TensorSpec) -> tuple[int, ...]:
+    if spec.dtype != "float32" or not all(isinstance(axis, int) for axis in spec.axes):
+        raise ValueError(f"{spec.name} must be float32 with fixed extents, not {spec.dtype} {spec.axes}")
+    return tuple(axis for axis in spec.axes if isinstance(axis, int))
+
+
+def _drop_aliases(program: torch.export.ExportedProgram) -> None:
+    """Another name for a tensor is the tensor: coremltools knows no such operator."""
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+
+
+class _Wide:
+    """Which operators stay float32: asked of each in the program's order, so that what came before is
+    known.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Any, bool] = {}
+
+    def holds(self, op: Any) -> bool:
+        """Whether an operator counts, or computes with places or counts that nothing has ended yet."""
+        if op not in self._known:
+            given = (v for vs in op.inputs.values() for v in (vs if isinstance(vs, (list, tuple)) else [vs]))
+            self._known[op] = op.op_type == _COUNTS or any(self._carries(variable) for variable in given)
+        return self._known[op]
+
+    def _carries(self, variable: Any) -> bool:
+        if variable.op is None:
+            return bool(variable.name == _PLACES)
+        return variable.op.op_type not in ("const", *_ENDS) and self.holds(variable.op)
+
+
+def _narrowed(model: ct.models.MLModel, graph: str, scheme: Scheme) -> ct.models.MLModel:
+    """The same model, with the weights that the scheme wants as integers in 8 bits."""
+    storage, chosen = partial(scheme.storage, graph), {}
+    config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
+    weights = cto.get_weights_metadata(model, weight_threshold=1024)
+    for name, weight in weights.items():
+        match storage(name, weight.val.shape):
+            case "w8a8" | "q8":
+                chosen[name] = config
+            case "q4":
+                raise UsageError(f"scheme {scheme.name} wants 4 bits in {graph}; CoreML's take 8 here")
+            case _:  # computed in float16, so stored in it
+                pass
+    if not chosen:
+        return model
+    return cto.linear_quantize_weights(model, cto.OptimizationConfig(op_name_configs=chosen))
