@@ -120,5 +120,7 @@ def check_engine(runtime: str) -> None:
             from pam_edge.runtimes.tensorrt_engine import package
 
             package(runtime)
+        case "coreml":
+            import pam_edge.runtimes.coreml  # noqa: F401
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
