@@ -202,7 +202,7 @@ def test_the_same_weights_give_the_same_bytes(packages: dict[str, Path], tmp_pat
         assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(first.read_bytes()).digest(), (
             file.name
         )
-        assert b"/work" not in file.read_bytes() and str(Path.cwd()).encode() not in file.read_bytes()
+        assert str(Path.cwd()).encode() not in file.read_bytes()
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
