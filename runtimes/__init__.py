@@ -115,7 +115,7 @@ def check_engine(runtime: str) -> None:
     """Raise EnvironmentProblem where an engine of that name is not on this machine."""
     match runtime:
         case "onnxruntime":
-            import pam_edge.runtimes.onnxruntime  # noqa: F401
+            import pam_edge.runtimes.onnxruntime
         case "tensorrt" | "tensorrt_rtx":
             from pam_edge.runtimes.tensorrt_engine import package
 

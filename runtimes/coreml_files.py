@@ -39,12 +39,20 @@ FIELDS: dict[str, dict[int, str]] = {
     "Operation.AttributesEntry": {2: "Value"},
     "Argument": {1: "Argument.Binding"},
     "Argument.Binding": {2: "Value"},
-    "Value": {3: "Value.ImmediateValue", 5: "Value.BlobFileValue"},
+    "NamedValueType": {2: "ValueType"},
+    "Value": {2: "ValueType", 3: "Value.ImmediateValue", 5: "Value.BlobFileValue"},
     "Value.ImmediateValue": {2: "TupleValue", 3: "ListValue", 4: "DictionaryValue"},
     "TupleValue": {1: "Value"},
     "ListValue": {1: "Value"},
     "DictionaryValue": {1: "DictionaryValue.KeyValuePair"},
     "DictionaryValue.KeyValuePair": {1: "Value", 2: "Value"},
+    "ValueType": {1: "TensorType", 2: "ListType", 3: "TupleType", 4: "DictionaryType", 5: "StateType"},
+    "TensorType": {4: "TensorType.AttributesEntry"},  # a type has attributes, which are values
+    "TensorType.AttributesEntry": {2: "Value"},
+    "ListType": {1: "ValueType"},
+    "TupleType": {1: "ValueType"},
+    "DictionaryType": {1: "ValueType", 2: "ValueType"},
+    "StateType": {1: "ValueType"},
 }
 
 

@@ -167,6 +167,11 @@ def hidden_weights(spec: object) -> None:
     held.immediateValue.list.values.add().blobFileValue.fileName = "/etc/passwd"
 
 
+def weights_of_a_type(spec: object) -> None:
+    given = spec.mlProgram.functions["step"].inputs[0]  # type: ignore[attr-defined]
+    given.type.tensorType.attributes["x"].blobFileValue.fileName = "/etc/passwd"
+
+
 def named(folder: Path, **changes: str) -> None:
     path = folder / PACKAGE / "Manifest.json"
     held = json.loads(path.read_text())
@@ -178,6 +183,7 @@ def named(folder: Path, **changes: str) -> None:
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights elsewhere": (lambda f: edited(f, other_weights), "reads '@model_path/../"),
     "weights deep inside": (lambda f: edited(f, hidden_weights), "reads '/etc/passwd'"),
+    "weights of a type": (lambda f: edited(f, weights_of_a_type), "reads '/etc/passwd'"),
     "another kind of model": (lambda f: edited(f, lambda s: s.customModel.SetInParent()), "a kind of model"),  # type: ignore[attr-defined]
     "no program": (lambda f: (f / PROGRAM).write_bytes(b""), "no program"),
     "no protobuf": (lambda f: (f / PROGRAM).write_bytes(b"\xff" * 40), "not a readable CoreML program"),
