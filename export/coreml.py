@@ -8,6 +8,7 @@ language decoder has its own exporter (`coreml_decoder.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ OLDEST = ct.target.iOS18
 _COUNTS = "reduce_sum"  # of a mask's pixels: 65,536 of them are more than float16 can hold
 _PLACES = "point_coords"  # in pixels of 1,024: float16 has steps of half a pixel there
 _ENDS = ("sin", "cos", "greater_equal")
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def module2coreml(
@@ -61,7 +63,8 @@ def _converted(
         program = torch.export.export(module, tuple(torch.zeros(shape) for shape in shapes))
         # An empty table keeps attention, layer norm and GELU whole, and leaves the inference dialect.
         program = program.run_decompositions({})
-    _drop_aliases(program)
+    _drop_aliases(program.graph)
+    _scale_queries(program.graph)
     wide = _Wide()
     return ct.convert(
         program,
@@ -83,12 +86,27 @@ def _extents(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(axis for axis in spec.axes if isinstance(axis, int))
 
 
-def _drop_aliases(program: torch.export.ExportedProgram) -> None:
+def _drop_aliases(graph: torch.fx.Graph) -> None:
     """Another name for a tensor is the tensor: coremltools knows no such operator."""
-    for node in list(program.graph.nodes):
+    for node in list(graph.nodes):
         if node.target is torch.ops.aten.alias.default:
             node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
+            graph.erase_node(node)
+
+
+def _scale_queries(graph: torch.fx.Graph) -> None:
+    """CoreML's attention knows one scale, the root of the width; any other would cost the operator, and then
+    all scores are held at once: the queries take the difference.
+    """
+    for node in list(graph.nodes):
+        if node.target is _ATTENTION and node.kwargs.get("scale") is not None:
+            query, *rest = node.args
+            factor = node.kwargs["scale"] * math.sqrt(query.meta["val"].shape[-1])
+            with graph.inserting_before(node):
+                scaled = graph.call_function(torch.ops.aten.mul.Tensor, (query, factor))
+            scaled.meta = dict(query.meta)
+            node.args = (scaled, *rest)
+            node.kwargs = {key: value for key, value in node.kwargs.items() if key != "scale"}
 
 
 class _Wide:

@@ -169,6 +169,13 @@ def test_the_image_encoder_is_made_for_the_neural_engine(packages: dict[str, Eva
     assert len(casts) == 4  # one input, three outputs, none in between
 
 
+def test_attention_is_one_operator_everywhere(packages: dict[str, Evaluated]) -> None:
+    for name in ("image_encoder", "mask_decoder", "memory_attention", "perceiver", "perceiver_frame"):
+        found = packages[name].operators()
+        assert found["scaled_dot_product_attention"] >= 4
+        assert "softmax" not in found, name
+
+
 def test_the_documents_name_every_operator_of_that_list() -> None:
     told = (Path(__file__).parents[1] / "docs" / "engines.md").read_text()
     assert [name for name in NEURAL_ENGINE if f"`{name}`" not in told] == []
