@@ -130,13 +130,24 @@ class _Wide:
         return variable.op.op_type not in ("const", *_ENDS) and self.holds(variable.op)
 
 
+def _weights(model: ct.models.MLModel) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the constants that lie in the weights' file."""
+    (block,) = model.get_spec().mlProgram.functions["main"].block_specializations.values()
+    found = {}
+    for op in block.operations:
+        value = op.attributes["val"] if op.type == "const" else None
+        if value is not None and value.HasField("blobFileValue"):
+            (name,) = op.attributes["name"].immediateValue.tensor.strings.values
+            found[name] = tuple(axis.constant.size for axis in value.type.tensorType.dimensions)
+    return found
+
+
 def _narrowed(model: ct.models.MLModel, graph: str, scheme: Scheme) -> ct.models.MLModel:
     """The same model, with the weights that the scheme wants as integers in 8 bits."""
     storage, chosen = partial(scheme.storage, graph), {}
     config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
-    weights = cto.get_weights_metadata(model, weight_threshold=1024)
-    for name, weight in weights.items():
-        match storage(name, weight.val.shape):
+    for name, shape in _weights(model).items():
+        match storage(name, shape):
             case "w8a8" | "q8":
                 chosen[name] = config
             case "q4":

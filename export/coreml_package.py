@@ -25,6 +25,7 @@ from tqdm import tqdm
 from pam_edge.errors import cannot_write
 
 SUFFIX = ".mlpackage"
+_NOTES = "executorch_debug_handle_mapping.json"  # which node of torch's graph became what; no engine reads it
 _DATED = "com.github.apple.coremltools.conversion_date"
 _IDENTIFIERS = "itemInfoEntries", "rootModelIdentifier"
 
@@ -37,6 +38,7 @@ def save_package(model: MLModel, path: Path) -> tuple[Path, ...]:
     try:
         with quiet():
             model.save(str(path))
+        (path / _NOTES).unlink(missing_ok=True)
         manifest = path / "Manifest.json"
         program = path / "Data" / _settle(manifest)
         spec = proto.Model_pb2.Model()
@@ -58,7 +60,8 @@ def _settle(manifest: Path) -> str:
     named = {old: str(uuid5(NAMESPACE_URL, entry["path"])).upper() for old, entry in entries.items()}
     held[_IDENTIFIERS[0]] = {named[old]: entry for old, entry in entries.items()}
     held[_IDENTIFIERS[1]] = named[root]
-    manifest.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n")
+    # As coremltools lays it out: it writes the file again whenever it opens a package.
+    manifest.write_text(json.dumps(held, indent=4, sort_keys=True) + "\n")
     path: str = entries[root]["path"]
     return path
 
