@@ -22,7 +22,7 @@ from torch import nn
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import UsageError
-from pam_edge.export.coreml_package import quiet, save_package
+from pam_edge.export.coreml_package import conversion, save_package
 from pam_edge.quantize.schemes import Scheme
 
 OLDEST = ct.target.iOS18
@@ -49,7 +49,7 @@ def module2coreml(
     gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
     free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
-    with quiet():
+    with conversion():
         model = _converted(module.eval(), inputs, outputs)
         model = _narrowed(model, path.stem, scheme)
     return save_package(model, path)

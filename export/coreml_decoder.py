@@ -27,7 +27,7 @@ from coremltools.converters.mil.mil import Function, Program, types
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.export.coreml import OLDEST
-from pam_edge.export.coreml_package import quiet, save_package
+from pam_edge.export.coreml_package import conversion, save_package
 from pam_edge.export.coreml_weights import Weights
 from pam_edge.export.onnx_weights import Tensors
 from pam_edge.quantize.schemes import Scheme
@@ -60,12 +60,12 @@ def language2coreml(
     """
     weights = Weights(language, tensor, scheme, progress)
     program = Program()
-    for name, count in ((PREFILL, CHUNK), (STEP, 1)):
-        program.add_function(name, _Graph(language, weights, count).function())
-    program.default_function_name = PREFILL
-    program.export_as_multifunction = True
-    program.skip_all_passes = True  # nothing to tidy, and several would read every weight
-    with quiet():
+    with conversion():
+        for name, count in ((PREFILL, CHUNK), (STEP, 1)):
+            program.add_function(name, _Graph(language, weights, count).function())
+        program.default_function_name = PREFILL
+        program.export_as_multifunction = True
+        program.skip_all_passes = True  # nothing to tidy, and several would read every weight
         model = mil_convert(
             program,
             convert_from="milinternal",

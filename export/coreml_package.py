@@ -19,6 +19,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from coremltools import proto
+from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - what its own documents call it
 from coremltools.models import MLModel
 from tqdm import tqdm
 
@@ -67,8 +68,18 @@ def _settle(manifest: Path) -> str:
 
 
 @contextmanager
+def conversion() -> Iterator[None]:
+    """coremltools at work: quietly, though it draws bars and warns of versions, and with names counted from 0,
+    though it goes on where an earlier conversion or reading of this process stopped.
+    """
+    mb.name_count.clear()
+    with quiet():
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
-    """coremltools draws progress bars, and warns of torch versions and passes on every run."""
+    """No progress bars, no warnings of torch versions and passes."""
     logger = logging.getLogger("coremltools")
     level, drawn = logger.level, tqdm.__init__
     logger.setLevel(logging.ERROR)
