@@ -69,8 +69,8 @@ def _settle(manifest: Path) -> str:
 
 @contextmanager
 def conversion() -> Iterator[None]:
-    """coremltools at work: quietly, though it draws bars and warns of versions, and with names counted from 0,
-    though it goes on where an earlier conversion or reading of this process stopped.
+    """coremltools at work: quietly, and with names counted from 0, though it would go on where an earlier
+    conversion or reading of this process stopped.
     """
     mb.name_count.clear()
     with quiet():
