@@ -2,8 +2,8 @@
 compute.
 
 iOS 18 and macOS 15: the first with attention as one operator and weights in blocks. Everything computes in
-float16, which is what the Neural Engine has, but for the few values that float16 cannot hold (`_Wide`). The
-language decoder has its own exporter (`coreml_decoder.py`).
+float16, which is what the Neural Engine has, but for the mask decoder. The language decoder has its own
+exporter (`coreml_decoder.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -26,10 +25,10 @@ from pam_edge.export.coreml_package import conversion, save_package
 from pam_edge.quantize.schemes import Scheme
 
 OLDEST = ct.target.iOS18
-# Where numbers leave float16's range or its steps, by operator and by input, and what ends that.
-_COUNTS = "reduce_sum"  # of a mask's pixels: 65,536 of them are more than float16 can hold
-_PLACES = "point_coords"  # in pixels of 1,024: float16 has steps of half a pixel there
-_ENDS = ("sin", "cos", "greater_equal")
+# Computed in float32: points in pixels of 1,024, where float16 has steps of half a pixel; counts of a mask's
+# 65,536 pixels, more than float16 can hold; and a choice between tokens by such counts, which rounding would
+# decide.
+WIDE = ("mask_decoder",)
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
@@ -44,19 +43,19 @@ def module2coreml(
     """Write `module` as the package `path` (.mlpackage); return its files, the package's manifest first.
 
     Positional arguments are `inputs`, results `outputs`, in order, all float32 with fixed extents. Weights
-    are float16, or 8-bit integers with a scale an output channel where `scheme` asks for integers in the
+    are as they are computed with, or 8-bit integers with a scale an output channel where `scheme` asks for integers in the
     graph that `path` is named after: activations stay float16, so nothing is calibrated. The same module
     gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
     free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
     with conversion():
-        model = _converted(module.eval(), inputs, outputs)
+        model = _converted(module.eval(), inputs, outputs, wide=path.stem in WIDE)
         model = _narrowed(model, path.stem, scheme)
     return save_package(model, path)
 
 
 def _converted(
-    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], *, wide: bool
 ) -> ct.models.MLModel:
     shapes = [_extents(spec) for spec in inputs]
     with torch.no_grad():
@@ -65,7 +64,6 @@ def _converted(
         program = program.run_decompositions({})
     _drop_aliases(program.graph)
     _scale_queries(program.graph)
-    wide = _Wide()
     return ct.convert(
         program,
         convert_to="mlprogram",
@@ -75,7 +73,7 @@ def _converted(
         ],
         outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in outputs],
         minimum_deployment_target=OLDEST,
-        compute_precision=ct.transform.FP16ComputePrecision(op_selector=lambda op: not wide.holds(op)),
+        compute_precision=ct.precision.FLOAT32 if wide else ct.precision.FLOAT16,
         skip_model_load=True,
     )
 
@@ -107,27 +105,6 @@ def _scale_queries(graph: torch.fx.Graph) -> None:
             scaled.meta = dict(query.meta)
             node.args = (scaled, *rest)
             node.kwargs = {key: value for key, value in node.kwargs.items() if key != "scale"}
-
-
-class _Wide:
-    """Which operators stay float32: asked of each in the program's order, so that what came before is
-    known.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Any, bool] = {}
-
-    def holds(self, op: Any) -> bool:
-        """Whether an operator counts, or computes with places or counts that nothing has ended yet."""
-        if op not in self._known:
-            given = (v for vs in op.inputs.values() for v in (vs if isinstance(vs, (list, tuple)) else [vs]))
-            self._known[op] = op.op_type == _COUNTS or any(self._carries(variable) for variable in given)
-        return self._known[op]
-
-    def _carries(self, variable: Any) -> bool:
-        if variable.op is None:
-            return bool(variable.name == _PLACES)
-        return variable.op.op_type not in ("const", *_ENDS) and self.holds(variable.op)
 
 
 def _weights(model: ct.models.MLModel) -> dict[str, tuple[int, ...]]:
