@@ -43,9 +43,9 @@ def module2coreml(
     """Write `module` as the package `path` (.mlpackage); return its files, the package's manifest first.
 
     Positional arguments are `inputs`, results `outputs`, in order, all float32 with fixed extents. Weights
-    are as they are computed with, or 8-bit integers with a scale an output channel where `scheme` asks for integers in the
-    graph that `path` is named after: activations stay float16, so nothing is calibrated. The same module
-    gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
+    are as they are computed with, or 8-bit integers with a scale an output channel where `scheme` asks for
+    integers in the graph that `path` is named after: activations stay floats, so nothing is calibrated. The
+    same module gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
     free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
     with conversion():
