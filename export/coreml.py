@@ -45,8 +45,8 @@ def module2coreml(
     Positional arguments are `inputs`, results `outputs`, in order, all float32 with fixed extents. Weights
     are as they are computed with, or 8-bit integers with a scale an output channel where `scheme` asks for
     integers in the graph that `path` is named after: activations stay floats, so nothing is calibrated. The
-    same module gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis
-    is free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
+    same module gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an
+    axis is free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
     with conversion():
         model = _converted(module.eval(), inputs, outputs, wide=path.stem in WIDE)
