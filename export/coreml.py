@@ -2,16 +2,16 @@
 compute.
 
 iOS 18 and macOS 15: the first with attention as one operator and weights in blocks. Everything computes in
-float16, which is what the Neural Engine has, but for the few values that float16 cannot hold (`_Wide`). The
-language decoder has its own exporter (`coreml_decoder.py`).
+float16, which is what the Neural Engine has, but for the mask decoder. The language decoder has its own
+exporter (`coreml_decoder.py`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -21,14 +21,15 @@ from torch import nn
 
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import UsageError
-from pam_edge.export.coreml_package import quiet, save_package
+from pam_edge.export.coreml_package import conversion, save_package
 from pam_edge.quantize.schemes import Scheme
 
 OLDEST = ct.target.iOS18
-# Where numbers leave float16's range or its steps, by operator and by input, and what ends that.
-_COUNTS = "reduce_sum"  # of a mask's pixels: 65,536 of them are more than float16 can hold
-_PLACES = "point_coords"  # in pixels of 1,024: float16 has steps of half a pixel there
-_ENDS = ("sin", "cos", "greater_equal")
+# Computed in float32: points in pixels of 1,024, where float16 has steps of half a pixel; counts of a mask's
+# 65,536 pixels, more than float16 can hold; and a choice between tokens by such counts, which rounding would
+# decide.
+WIDE = ("mask_decoder",)
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def module2coreml(
@@ -42,27 +43,27 @@ def module2coreml(
     """Write `module` as the package `path` (.mlpackage); return its files, the package's manifest first.
 
     Positional arguments are `inputs`, results `outputs`, in order, all float32 with fixed extents. Weights
-    are float16, or 8-bit integers with a scale an output channel where `scheme` asks for integers in the
-    graph that `path` is named after: activations stay float16, so nothing is calibrated. The same module
-    gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an axis is
-    free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
+    are as they are computed with, or 8-bit integers with a scale an output channel where `scheme` asks for
+    integers in the graph that `path` is named after: activations stay floats, so nothing is calibrated. The
+    same module gives the same bytes. Raises UsageError for a scheme that this has not, ValueError where an
+    axis is free, WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
-    with quiet():
-        model = _converted(module.eval(), inputs, outputs)
+    with conversion():
+        model = _converted(module.eval(), inputs, outputs, wide=path.stem in WIDE)
         model = _narrowed(model, path.stem, scheme)
     return save_package(model, path)
 
 
 def _converted(
-    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], *, wide: bool
 ) -> ct.models.MLModel:
     shapes = [_extents(spec) for spec in inputs]
     with torch.no_grad():
         program = torch.export.export(module, tuple(torch.zeros(shape) for shape in shapes))
         # An empty table keeps attention, layer norm and GELU whole, and leaves the inference dialect.
         program = program.run_decompositions({})
-    _drop_aliases(program)
-    wide = _Wide()
+    _drop_aliases(program.graph)
+    _scale_queries(program.graph)
     return ct.convert(
         program,
         convert_to="mlprogram",
@@ -72,7 +73,7 @@ def _converted(
         ],
         outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in outputs],
         minimum_deployment_target=OLDEST,
-        compute_precision=ct.transform.FP16ComputePrecision(op_selector=lambda op: not wide.holds(op)),
+        compute_precision=ct.precision.FLOAT32 if wide else ct.precision.FLOAT16,
         skip_model_load=True,
     )
 
@@ -83,42 +84,47 @@ def _extents(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(axis for axis in spec.axes if isinstance(axis, int))
 
 
-def _drop_aliases(program: torch.export.ExportedProgram) -> None:
+def _drop_aliases(graph: torch.fx.Graph) -> None:
     """Another name for a tensor is the tensor: coremltools knows no such operator."""
-    for node in list(program.graph.nodes):
+    for node in list(graph.nodes):
         if node.target is torch.ops.aten.alias.default:
             node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
+            graph.erase_node(node)
 
 
-class _Wide:
-    """Which operators stay float32: asked of each in the program's order, so that what came before is
-    known.
+def _scale_queries(graph: torch.fx.Graph) -> None:
+    """CoreML's attention knows one scale, the root of the width; any other would cost the operator, and then
+    all scores are held at once: the queries take the difference.
     """
+    for node in list(graph.nodes):
+        if node.target is _ATTENTION and node.kwargs.get("scale") is not None:
+            query, *rest = node.args
+            factor = node.kwargs["scale"] * math.sqrt(query.meta["val"].shape[-1])
+            with graph.inserting_before(node):
+                scaled = graph.call_function(torch.ops.aten.mul.Tensor, (query, factor))
+            scaled.meta = dict(query.meta)
+            node.args = (scaled, *rest)
+            node.kwargs = {key: value for key, value in node.kwargs.items() if key != "scale"}
 
-    def __init__(self) -> None:
-        self._known: dict[Any, bool] = {}
 
-    def holds(self, op: Any) -> bool:
-        """Whether an operator counts, or computes with places or counts that nothing has ended yet."""
-        if op not in self._known:
-            given = (v for vs in op.inputs.values() for v in (vs if isinstance(vs, (list, tuple)) else [vs]))
-            self._known[op] = op.op_type == _COUNTS or any(self._carries(variable) for variable in given)
-        return self._known[op]
-
-    def _carries(self, variable: Any) -> bool:
-        if variable.op is None:
-            return bool(variable.name == _PLACES)
-        return variable.op.op_type not in ("const", *_ENDS) and self.holds(variable.op)
+def _weights(model: ct.models.MLModel) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the constants that lie in the weights' file."""
+    (block,) = model.get_spec().mlProgram.functions["main"].block_specializations.values()
+    found = {}
+    for op in block.operations:
+        value = op.attributes["val"] if op.type == "const" else None
+        if value is not None and value.HasField("blobFileValue"):
+            (name,) = op.attributes["name"].immediateValue.tensor.strings.values
+            found[name] = tuple(axis.constant.size for axis in value.type.tensorType.dimensions)
+    return found
 
 
 def _narrowed(model: ct.models.MLModel, graph: str, scheme: Scheme) -> ct.models.MLModel:
     """The same model, with the weights that the scheme wants as integers in 8 bits."""
     storage, chosen = partial(scheme.storage, graph), {}
     config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
-    weights = cto.get_weights_metadata(model, weight_threshold=1024)
-    for name, weight in weights.items():
-        match storage(name, weight.val.shape):
+    for name, shape in _weights(model).items():
+        match storage(name, shape):
             case "w8a8" | "q8":
                 chosen[name] = config
             case "q4":

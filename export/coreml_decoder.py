@@ -13,12 +13,13 @@ become in float16 between norms (norms themselves are float32); nothing here was
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import coremltools as ct
 import numpy as np
+import numpy.typing as npt
 from coremltools.converters.mil.converter import mil_convert
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - what its own documents call it
 from coremltools.converters.mil.mil import Function, Program, types
@@ -26,7 +27,7 @@ from coremltools.converters.mil.mil import Function, Program, types
 from pam_edge.bundle import TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.export.coreml import OLDEST
-from pam_edge.export.coreml_package import quiet, save_package
+from pam_edge.export.coreml_package import conversion, save_package
 from pam_edge.export.coreml_weights import Weights
 from pam_edge.export.onnx_weights import Tensors
 from pam_edge.quantize.schemes import Scheme
@@ -59,12 +60,12 @@ def language2coreml(
     """
     weights = Weights(language, tensor, scheme, progress)
     program = Program()
-    for name, count in ((PREFILL, CHUNK), (STEP, 1)):
-        program.add_function(name, _Graph(language, weights, count).function())
-    program.default_function_name = PREFILL
-    program.export_as_multifunction = True
-    program.skip_all_passes = True  # nothing to tidy, and several would read every weight
-    with quiet():
+    with conversion():
+        for name, count in ((PREFILL, CHUNK), (STEP, 1)):
+            program.add_function(name, _Graph(language, weights, count).function())
+        program.default_function_name = PREFILL
+        program.export_as_multifunction = True
+        program.skip_all_passes = True  # nothing to tidy, and several would read every weight
         model = mil_convert(
             program,
             convert_from="milinternal",
@@ -154,18 +155,18 @@ class _Graph:
         held = mb.slice_update(
             x=mb.read_state(input=self.inputs[state]),
             update=new,
-            begin=mb.concat(values=[np.int32([i, 0]), start, np.int32([0])], axis=0),
-            end=mb.concat(values=[np.int32([i + 1, lm.kv_heads]), stop, np.int32([lm.head_dim])], axis=0),
+            begin=mb.concat(values=[_ints([i, 0]), start, _ints([0])], axis=0),
+            end=mb.concat(values=[_ints([i + 1, lm.kv_heads]), stop, _ints([lm.head_dim])], axis=0),
         )
         held = mb.coreml_update_state(state=self.inputs[state], value=held)
         size = (1, lm.kv_heads, positions(lm), lm.head_dim)
-        return mb.slice_by_size(x=held, begin=np.int32([i, 0, 0, 0]), size=np.int32(size))
+        return mb.slice_by_size(x=held, begin=_ints([i, 0, 0, 0]), size=_ints(size))
 
     def rotation(self) -> tuple[Var, Var]:
         """Cosines and sines of this call's positions, [count, head dim / 2] each."""
         lm = self.language
-        begin = mb.concat(values=[self.inputs["start"], np.int32([0])], axis=0)
-        size = np.int32([self.count, lm.head_dim // 2])
+        begin = mb.concat(values=[self.inputs["start"], _ints([0])], axis=0)
+        size = _ints([self.count, lm.head_dim // 2])
         cos, sin = (
             mb.slice_by_size(x=self.weights.table(name, wave, positions(lm)), begin=begin, size=size)
             for name, wave in (("cos", np.cos), ("sin", np.sin))
@@ -182,8 +183,8 @@ class _Graph:
     def last(self, x: Var) -> Var:
         """The wanted position, [1, hidden]."""
         if self.count > 1:
-            begin = mb.concat(values=[np.int32([0]), self.inputs["last"], np.int32([0])], axis=0)
-            x = mb.slice_by_size(x=x, begin=begin, size=np.int32([1, 1, self.language.hidden_size]))
+            begin = mb.concat(values=[_ints([0]), self.inputs["last"], _ints([0])], axis=0)
+            x = mb.slice_by_size(x=x, begin=begin, size=_ints([1, 1, self.language.hidden_size]))
         return mb.reshape(x=x, shape=(1, self.language.hidden_size))
 
     def norm(self, x: Var, key: str) -> Var:
@@ -202,6 +203,10 @@ class _Graph:
         """[1, T, count * d] -> [1, count, T, d]."""
         x = mb.reshape(x=x, shape=(1, self.count, count, self.language.head_dim))
         return mb.transpose(x=x, perm=(0, 2, 1, 3))
+
+
+def _ints(values: Sequence[int]) -> npt.NDArray[np.int32]:
+    return np.array(values, dtype=np.int32)
 
 
 def rotate(x: Var, rotation: tuple[Var, Var]) -> Var:

@@ -19,12 +19,14 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from coremltools import proto
+from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - what its own documents call it
 from coremltools.models import MLModel
 from tqdm import tqdm
 
 from pam_edge.errors import cannot_write
 
 SUFFIX = ".mlpackage"
+_NOTES = "executorch_debug_handle_mapping.json"  # which node of torch's graph became what; no engine reads it
 _DATED = "com.github.apple.coremltools.conversion_date"
 _IDENTIFIERS = "itemInfoEntries", "rootModelIdentifier"
 
@@ -37,6 +39,7 @@ def save_package(model: MLModel, path: Path) -> tuple[Path, ...]:
     try:
         with quiet():
             model.save(str(path))
+        (path / _NOTES).unlink(missing_ok=True)
         manifest = path / "Manifest.json"
         program = path / "Data" / _settle(manifest)
         spec = proto.Model_pb2.Model()
@@ -58,14 +61,25 @@ def _settle(manifest: Path) -> str:
     named = {old: str(uuid5(NAMESPACE_URL, entry["path"])).upper() for old, entry in entries.items()}
     held[_IDENTIFIERS[0]] = {named[old]: entry for old, entry in entries.items()}
     held[_IDENTIFIERS[1]] = named[root]
-    manifest.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n")
+    # As coremltools lays it out: it writes the file again whenever it opens a package.
+    manifest.write_text(json.dumps(held, indent=4, sort_keys=True) + "\n")
     path: str = entries[root]["path"]
     return path
 
 
 @contextmanager
+def conversion() -> Iterator[None]:
+    """coremltools at work: quietly, and with names counted from 0, though it would go on where an earlier
+    conversion or reading of this process stopped.
+    """
+    mb.name_count.clear()
+    with quiet():
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
-    """coremltools draws progress bars, and warns of torch versions and passes on every run."""
+    """No progress bars, no warnings of torch versions and passes."""
     logger = logging.getLogger("coremltools")
     level, drawn = logger.level, tqdm.__init__
     logger.setLevel(logging.ERROR)

@@ -76,7 +76,9 @@ _TENSORRT = (
         "int8",
         Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
     ),
-    Fit("fp16", Limits(tensors=2e-2, masks=3e-2, logits=2e-2)),
+    # Tensors: the memory encoder reads where a mask is above zero. On nano, noise of a ten-thousandth in the
+    # mask alone moves its memory by 0.028; in float16 it is off by 0.026, all others by less than 0.002.
+    Fit("fp16", Limits(tensors=5e-2, masks=3e-2, logits=2e-2)),
     Fit("fp32", Limits(tensors=1e-3, masks=1e-3, logits=1e-3)),
 )
 _BUILT = "engines are compiled on the device: `pam-edge build BUNDLE`"

@@ -6,7 +6,7 @@ and this engine, no prompts and no text.
 
 from __future__ import annotations
 
-import sys
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +16,7 @@ from pam_edge.runtimes.coreml_decoder import STATES, PackageSession, StatefulDec
 from pam_edge.runtimes.coreml_files import check_package
 from pam_edge.runtimes.embedding import TokenTable
 
-if sys.platform != "darwin":
+if platform.system() != "Darwin":
     raise EnvironmentProblem(
         "CoreML is a part of macOS and iOS: open this bundle on a Mac (`pam-edge verify` checks it there)"
     )
@@ -101,7 +101,9 @@ def _shape(feature: Any) -> tuple[int, ...]:
 
 def _positions(graph: Graph, function: Any, layers: int) -> int:
     """How many positions the states of a function hold."""
-    held = {state.name: tuple(state.type.stateType.arrayType.shape) for state in function.state}
+    held: dict[str, tuple[int, ...]] = {
+        state.name: tuple(state.type.stateType.arrayType.shape) for state in function.state
+    }
     if held.keys() != set(STATES) or len(set(held.values())) != 1:
         raise _strange(graph, f"its states are {held}")
     shape = held[STATES[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The engine's file as a Mac imports it, MLModel being the stand-in."""
     monkeypatch.delitem(sys.modules, "pam_edge.runtimes.coreml", raising=False)
     with monkeypatch.context() as here:
-        here.setattr(sys, "platform", "darwin")
+        here.setattr(platform, "system", lambda: "Darwin")
         found = importlib.import_module("pam_edge.runtimes.coreml")
     monkeypatch.setattr(ct.models, "MLModel", FakeModel)
     FakeModel.held.clear()

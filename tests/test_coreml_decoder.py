@@ -205,6 +205,14 @@ def test_the_same_weights_give_the_same_bytes(packages: dict[str, Path], tmp_pat
         assert str(Path.cwd()).encode() not in file.read_bytes()
 
 
+def test_to_open_a_package_leaves_its_bytes_alone(packages: dict[str, Path], tmp_path: Path) -> None:
+    package = tmp_path / "fp16.mlpackage"
+    files = language2coreml(LM, tiny_weights(LM).__getitem__, package, scheme=scheme_named("fp16"))
+    before = [file.read_bytes() for file in files]
+    Evaluated(package)  # coremltools' own way to open one
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     weights = tiny_weights(LM)
     weights["language.layers.1.mlp.up_proj.weight"] = weights["language.layers.1.mlp.up_proj.weight"].T
