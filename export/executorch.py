@@ -94,14 +94,14 @@ def module2pte(
 class _Plain(nn.Module):
     """A graph whose results are a plain tuple: the engine's format knows no named ones."""
 
-    HELD = "graph"
+    HELD = "held"  # `graph` is an attribute of what torch makes of it
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
-        self.graph = graph
+        self.held = graph
 
     def forward(self, *given: Any) -> tuple[Tensor, ...]:
-        found = self.graph(*given)
+        found = self.held(*given)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
