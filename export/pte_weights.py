@@ -95,7 +95,8 @@ def _integers(weight: Tensor, storage: Stored, key: str) -> Tensor:
         raise UsageError(
             f"{key}: rows of {width} values do not divide into blocks of {BLOCK}; use scheme int8"
         )
-    block, kind = ((1, BLOCK), torch.int4) if storage == "q4" else ((1, width), torch.int8)
+    int4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # not in torch's own stubs
+    block, kind = ((1, BLOCK), int4) if storage == "q4" else ((1, width), torch.int8)
     held = IntxUnpackedToInt8Tensor.from_hp(weight, block, kind)
     scale = held.scale.bfloat16().float() if storage == "q4" else held.scale  # as the engine keeps it
     found: Tensor = IntxUnpackedToInt8Tensor.from_hp(

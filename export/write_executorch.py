@@ -33,6 +33,8 @@ from pam_edge.targets import Tolerance
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy", "tokenizers")
 # Not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized.
 APPETITE = Appetite(vision=3.0, language=3.0, vocabularies=2)
+CALIBRATES = True
+LONGEST: int | None = None
 # Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
 _SLOTS = MappingProxyType({"points": 16, "memories": 7, "pointers": 16})
 
@@ -57,8 +59,9 @@ def write(job: Job) -> tuple[str, ...]:
             table = language2embedding(language, checkpoint.lazy, place, scheme=job.scheme)
             return path.name, table.name
         calibrate = static = None
-        if job.samples and job.name in CALIBRATED:
-            calibrate = partial(_calibrate, job, job.name, job.samples)
+        known = next((name for name in CALIBRATED if name == job.name), None)
+        if job.samples and known is not None:
+            calibrate = partial(_calibrate, job, known, job.samples)
             static = partial(_in_8_bits, job.scheme, job.name)
         module2pte(job.part.module(), inputs, outputs, path, most={}, calibrate=calibrate, static=static)
     return (path.name,)
