@@ -368,7 +368,7 @@ def test_the_command_follows_and_tells(exported: Exported, tmp_path: Path) -> No
     assert [d["type"] for d in documents].count("frame") == 4 and documents[-1]["error"] is None
     captions = [d for d in documents if d["type"] == "caption"]
     assert [c["thing"] for c in captions] == [1, 2] and all(len(c["token_ids"]) <= 3 for c in captions)
-    assert "ms a frame: encode" in told.err and "thing 1: " in told.out
+    assert "ms a frame (median): encode" in told.err and "thing 1: " in told.out
     odd = place.rename(tmp_path / os.fsdecode(b"f\xff"))  # a name that is no text
     assert pam_edge("track", exported.bundle, odd, "--point", "20,20", "--json", lines).code == 0
     assert json.loads(lines.read_text().splitlines()[0])["name"] == str(odd)

@@ -2,7 +2,7 @@
 
     python -m tools.nano.curves --sam run1/sam.jsonl --language run1/language.jsonl --out docs/nano-curves.png
 
-With `--memory mem/memory.jsonl` a third row shows the memory part, and how clips are told.
+`--memory mem/memory.jsonl` shows the memory part; any of the three may be left out.
 """
 
 from __future__ import annotations
@@ -40,43 +40,59 @@ def draw(axes: Axes, log: list[dict[str, Any]], names: dict[str, str]) -> None:
     axes.legend(fontsize=7)
 
 
+SAM = (
+    (
+        "SAM part: masks (training batches)",
+        {
+            "click_iou": "IoU, clicks",
+            "box_iou": "IoU, boxes",
+            "second_iou": "IoU after a correction",
+            "object": "object score right",
+        },
+    ),
+    (
+        "SAM part: helper heads, share right",
+        {"kind": "kind, mask token", "colour": "colour, mask token", "cell_kind": "kind, cells"},
+    ),
+)
+MEMORY = (
+    (
+        "Memory part: short tracks (training batches)",
+        {"iou": "IoU", "last_iou": "IoU, last frame", "seen": "there, said so", "gone": "gone, said so"},
+    ),
+    ("Memory part: loss", {"loss": "loss"}),
+)
+LANGUAGE = (
+    (
+        "Language part: cross-entropy",
+        {"answers": "answers about pictures", "clip_answers": "captions of clips"},
+    ),
+    (
+        "Language part: share right",
+        {"token_right": "answer tokens", "clip_token_right": "caption tokens, clips"}
+        | {f"helper_{name}": f"{name}, semantic tokens" for name in ("kind", "colour", "pattern", "size")},
+    ),
+)
+
+
 def main() -> None:
-    """Four panels, or six."""
+    """Two panels for each part whose logs are given."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sam", type=Path, nargs="+", required=True)
-    parser.add_argument("--language", type=Path, nargs="+", required=True)
-    parser.add_argument("--memory", type=Path, nargs="+")
+    for part in ("sam", "memory", "language"):
+        parser.add_argument(f"--{part}", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    sam, language = rows(given.sam), rows(given.language)
-    lines = 2 if given.memory is None else 3
-    _, panels = plt.subplots(lines, 2, figsize=(11, 3.5 * lines), layout="constrained")
-    masks = {"click_iou": "IoU, clicks", "box_iou": "IoU, boxes", "second_iou": "IoU after a correction"}
-    draw(panels[0][0], sam, masks | {"object": "object score right"})
-    panels[0][0].set_title("SAM part: masks (training batches)")
-    draw(
-        panels[0][1],
-        sam,
-        {"kind": "kind, mask token", "colour": "colour, mask token", "cell_kind": "kind, cells"},
-    )
-    panels[0][1].set_title("SAM part: helper heads, share right")
-    draw(panels[1][0], language, {"answers": "cross-entropy of answers"})
-    panels[1][0].set_yscale("log")
-    panels[1][0].set_title("Language part: loss")
-    helpers = {f"helper_{name}": f"{name}, semantic tokens" for name in ("kind", "colour", "pattern", "size")}
-    draw(panels[1][1], language, {"token_right": "answer tokens"} | helpers)
-    panels[1][1].set_title("Language part: share right")
-    if given.memory is not None:
-        followed = {
-            "iou": "IoU",
-            "last_iou": "IoU, last frame",
-            "seen": "there, said so",
-            "gone": "gone, said so",
-        }
-        draw(panels[2][0], rows(given.memory), followed)
-        panels[2][0].set_title("Memory part: short tracks (training batches)")
-        draw(panels[2][1], language, {"clip_token_right": "caption tokens right, clips"})
-        panels[2][1].set_title("Language part: clips")
+    parts = [(given.sam, SAM), (given.memory, MEMORY), (given.language, LANGUAGE)]
+    shown = [(rows(logs), panels) for logs, panels in parts if logs]
+    if not shown:
+        parser.error("give the logs of one part at least")
+    _, axes = plt.subplots(len(shown), 2, figsize=(11, 3.5 * len(shown)), layout="constrained", squeeze=False)
+    for line, (log, panels) in zip(axes, shown, strict=True):
+        for panel, (title, names) in zip(line, panels, strict=True):
+            draw(panel, log, names)
+            panel.set_title(title)
+            if title.endswith(("loss", "cross-entropy")):
+                panel.set_yscale("log")
     plt.savefig(given.out, dpi=110)
 
 
