@@ -49,7 +49,9 @@ def test_a_killed_export_is_gone_on_with_and_compared(tmp_path: Path) -> None:
     assert (tmp_path / "starts").read_text() == "x" * 5, "each death is followed by a new start"
     assert whole.bundle == killed.bundle and whole.bundle_bytes == killed.bundle_bytes
     assert whole.wall_s > 0.5 and whole.cpu_s > 0
-    assert whole.peak_bytes > 10e6  # at most, the kernel counts what a parent as large as pytest had at the fork
+    assert (
+        whole.peak_bytes > 10e6
+    )  # at most, the kernel counts what a parent as large as pytest had at the fork
     (tmp_path / "killed" / "a.onnx").write_bytes(b"another")
     assert exports.digests(tmp_path / "killed") != exports.digests(tmp_path / "whole")
 
