@@ -176,7 +176,8 @@ TARGETS: tuple[Target, ...] = (
         title="Android phones, on the CPU (XNNPACK)",
         runtime="executorch",
         variant="pam-1.5b",
-        fits=(
+        fits=(  # fp32 first: the integer schemes have not been exported for a whole variant yet
+            Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit(
                 "int4",
                 Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
@@ -187,7 +188,6 @@ TARGETS: tuple[Target, ...] = (
                     tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2
                 ),
             ),
-            Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
         ),
         note="writing and verifying it needs `pip install 'pam-edge[export,android]'`",
     ),
