@@ -14,7 +14,7 @@ from pam_edge.errors import EnvironmentProblem, IntegrityError
 from pam_edge.export.checkpoint import open_checkpoint
 from tools import real_format
 
-# Stands for an export: a step every tenth of a second, kept as it goes, and a small bundle at the end.
+# Stands for an export: a step every half a second, kept as it goes, and a small bundle at the end.
 PROGRAM = f"""
 import json, sys, time; from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -24,7 +24,7 @@ starts = folder.parent / "starts"
 starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
 done = json.loads(state.read_text())["steps"] if state.exists() else {{}}
 for n in range(len(done), 6):
-    time.sleep(0.1)
+    time.sleep(0.5)
     done[str(n)] = n
     draft = state.with_suffix(".tmp"); draft.write_text(json.dumps(dict(steps=done))); draft.replace(state)
 state.unlink()
@@ -40,7 +40,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_killed_export_is_gone_on_with_and_compared(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    words = [str(tmp_path), "--kills", "3", "--about", "1.5", "--rows", str(rows), "--", "--target", "cpu"]
+    words = [str(tmp_path), "--kills", "3", "--about", "3", "--rows", str(rows), "--", "--target", "cpu"]
     assert exports.main(words) == 0
     whole, killed = exports.read_lines(rows)
     assert whole.command == killed.command == "pam-edge export --target cpu"
