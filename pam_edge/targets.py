@@ -66,16 +66,20 @@ class Target:
         )
 
 
+# Integers lose what they lose, whichever engine computes with them. Limits come from nano.
+_INT8 = Fit(
+    "int8",
+    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
+)
+_INT4 = Fit(
+    "int4",
+    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
+)
+
 # Float numbers on GPUs: float16 products everywhere but in the fp32 scheme.
 _TENSORRT = (
-    Fit(
-        "int4",
-        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
-    ),
-    Fit(
-        "int8",
-        Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
-    ),
+    _INT4,
+    _INT8,
     # Tensors: the memory encoder reads where a mask is above zero. On nano, noise of a ten-thousandth in the
     # mask alone moves its memory by 0.028; in float16 it is off by 0.026, all others by less than 0.002.
     Fit("fp16", Limits(tensors=5e-2, masks=3e-2, logits=2e-2)),
@@ -95,14 +99,6 @@ def _shared(gigabytes: float, left: float) -> Memory:
 # Everything is computed in float16; no integers but weights, so that features lose less than where
 # activations are integers too. Not held against any device yet.
 _COREML_FP16 = Fit("fp16", Limits(tensors=2e-2, masks=2e-2, logits=2e-2))
-_COREML_INT8 = Fit(
-    "int8",
-    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2),
-)
-_COREML_INT4 = Fit(
-    "int4",
-    Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
-)
 
 TARGETS: tuple[Target, ...] = (
     Target(
@@ -113,16 +109,8 @@ TARGETS: tuple[Target, ...] = (
         fits=(
             Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
             Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
-            Fit(
-                "int8",
-                Losses(
-                    tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2
-                ),
-            ),
-            Fit(
-                "int4",
-                Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
-            ),
+            _INT8,
+            _INT4,
         ),
         note="needs nothing but `pip install pam-edge`",
     ),
@@ -178,16 +166,8 @@ TARGETS: tuple[Target, ...] = (
         variant="pam-1.5b",
         fits=(  # fp32 first: the integer schemes have not been exported for a whole variant yet
             Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
-            Fit(
-                "int4",
-                Losses(tensors=0.08, masks=0.05, tokens=0.02, logits=0.1, weights=0.2, caption=0.9, chain=2),
-            ),
-            Fit(
-                "int8",
-                Losses(
-                    tensors=0.08, masks=0.05, tokens=0.02, logits=0.04, weights=0.03, caption=0.9, chain=2
-                ),
-            ),
+            _INT4,
+            _INT8,
         ),
         note="writing and verifying it needs `pip install 'pam-edge[export,android]'`",
     ),
@@ -196,7 +176,7 @@ TARGETS: tuple[Target, ...] = (
         title="iPhone with 8 GB, iOS 18",
         runtime="coreml",
         variant="pam-1.5b",
-        fits=(_COREML_INT4, _COREML_INT8, _COREML_FP16),
+        fits=(_INT4, _INT8, _COREML_FP16),
         note="for an app; made anywhere, run on Apple's devices alone",
         memory=Memory(
             3_000_000_000,
@@ -208,7 +188,7 @@ TARGETS: tuple[Target, ...] = (
         title="Mac with Apple silicon, macOS 15",
         runtime="coreml",
         variant="pam-3b",
-        fits=(_COREML_FP16, _COREML_INT8, _COREML_INT4),
+        fits=(_COREML_FP16, _INT8, _INT4),
         note="made anywhere, run on a Mac with `pip install 'pam-edge[apple]'`",
     ),
 )
