@@ -17,7 +17,7 @@ from pam_edge.benchmarks.world import (
     segment_caption,
     told_events,
 )
-from pam_edge.benchmarks.world.clips import Clip
+from pam_edge.benchmarks.world.clips import Clip, poses
 from pam_edge.benchmarks.world.combos import is_held_out
 from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
 from pam_edge.benchmarks.world.moves import EVENTS
@@ -79,6 +79,19 @@ def test_what_is_told_happens(clips: list[Clip]) -> None:
                 case _:
                     assert s.event.startswith("turn") and (c.masks[s.start] != c.masks[s.stop - 1]).any()
     assert len(seen) >= len(EVENTS) - 3
+
+
+def test_poses_are_those_that_were_drawn(clips: list[Clip]) -> None:
+    for seed, c in enumerate(clips[:6]):
+        field, found = poses(seed)
+        assert len(found) == len(c.frames) and c.frames.shape[1:3] == (field.height, field.width)
+        for k, pose in enumerate(found):
+            box = c.box(k)
+            if box is not None and not any(
+                s.event == "covered" and s.start <= k < s.stop for s in c.segments
+            ):
+                assert box[0] - 2 <= pose.x <= box[2] + 2 or not 0 <= pose.x < field.width
+                assert box[1] - 2 <= pose.y <= box[3] + 2 or not 0 <= pose.y < field.height
 
 
 def test_turning_clockwise_is_clockwise() -> None:
