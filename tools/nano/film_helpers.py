@@ -1,8 +1,8 @@
 """Helper heads for clips, in training alone: what a frame shows must be readable, and what happened be read.
 
 Captions name motion in one word or two, which teaches slowly. Where a thing is, how large and how turned is
-known of every frame: its semantic tokens are asked for that, and the language model, behind the last frame,
-for the event.
+known of every frame: its semantic tokens are asked for that, and the language model, behind each frame, for
+how much of it changed since the first, and behind the last one for the event.
 """
 
 from __future__ import annotations
@@ -57,26 +57,37 @@ class FilmHelpers(nn.Module):
         hidden = NANO.language.hidden_size
         self.pose = nn.Linear(hidden * NANO.perceiver.semantic_tokens, _POSE)
         self.seen = nn.Linear(hidden * NANO.perceiver.semantic_tokens, 1)
+        self.change = nn.Linear(hidden, _POSE)
         self.event = nn.Linear(hidden, len(EVENTS))
 
-    def forward(self, tokens: Tensor, read: Tensor, truth: Truth) -> tuple[Tensor, dict[str, float]]:
-        """Visual tokens of B clips [B, T, H] and the state behind them [B, H] -> loss and figures."""
-        semantic = semantic_tokens(tokens, truth.pose.shape[1])
-        miss = F.smooth_l1_loss(self.pose(semantic), truth.pose, reduction="none", beta=0.1).mean(-1)
-        miss = (miss * truth.seen).sum() / truth.seen.sum().clamp(min=1)
+    def forward(self, tokens: Tensor, states: Tensor, truth: Truth) -> tuple[Tensor, dict[str, float]]:
+        """Visual tokens of B clips and the language model's states at them, [B, T, H] -> loss and figures."""
+        frames = truth.pose.shape[1]
+        semantic, states = semantic_tokens(tokens, frames), states[:, frame_ends(frames) - 1]
+        pose = _miss(self.pose(semantic), truth.pose, truth.seen)
+        change = _miss(self.change(states), truth.pose - truth.pose[:, :1], truth.seen)
         seen = F.binary_cross_entropy_with_logits(self.seen(semantic)[..., 0], truth.seen)
         known = truth.event >= 0
-        scores, event = self.event(read[known]), truth.event[known]
-        named = F.cross_entropy(scores, event) if len(event) else read.new_zeros(())
-        figures = {"pose_miss": miss.item(), "seen_miss": seen.item()}
+        scores, event = self.event(states[known, -1]), truth.event[known]
+        named = F.cross_entropy(scores, event) if len(event) else states.new_zeros(())
+        figures = {"pose_miss": pose.item(), "change_miss": change.item(), "seen_miss": seen.item()}
         if len(event):
             figures["event_right"] = (scores.argmax(1) == event).float().mean().item()
-        return 2 * miss + 0.2 * seen + 0.3 * named, figures
+        return 2 * pose + 2 * change + 0.2 * seen + 0.3 * named, figures
+
+
+def _miss(guess: Tensor, truth: Tensor, seen: Tensor) -> Tensor:
+    each = F.smooth_l1_loss(guess, truth, reduction="none", beta=0.1).mean(-1)
+    return (each * seen).sum() / seen.sum().clamp(min=1)
+
+
+def frame_ends(frames: int) -> Tensor:
+    """Where each frame of a clip ends among its visual tokens: the place of the next one's first."""
+    return NANO.region_tokens + 1 + NANO.frame_tokens * torch.arange(frames)
 
 
 def semantic_tokens(tokens: Tensor, frames: int) -> Tensor:
     """Of visual tokens [B, T, H], every frame's semantic ones side by side, [B, frames, 16 H]."""
     count = NANO.perceiver.semantic_tokens
-    ends = NANO.region_tokens + 1 + NANO.frame_tokens * torch.arange(frames, device=tokens.device)
-    at = (ends - _AFTER - count)[:, None] + torch.arange(count, device=tokens.device)
+    at = (frame_ends(frames) - _AFTER - count)[:, None] + torch.arange(count)
     return tokens[:, at.flatten()].reshape(len(tokens), frames, -1)

@@ -76,18 +76,18 @@ def answer_loss(
     parts: tuple[Perceiver, Language], tokens: Tensor, asked: list[list[Asked]], before: Tensor
 ) -> tuple[Tensor, float, Tensor]:
     """Visual tokens of B regions or clips, their questions -> loss, share of answer tokens right, and the
-    language model's state at the last visual token, [B, H].
+    language model's states at the visual tokens, [B, T, H].
     """
     language = parts[1]
     start = language.embed_tokens(before)[None].expand(len(tokens), -1, -1)
     tree = plant(asked, start.shape[1] + tokens.shape[1]).to(tokens.device)
     out = hidden(language, torch.cat([start, tokens, language.embed_tokens(tree.ids)], dim=1), tree)
-    read, out = out[:, start.shape[1] + tokens.shape[1] - 1], out[:, start.shape[1] + tokens.shape[1] :]
+    states, out = out[:, start.shape[1] :].split([tokens.shape[1], tree.ids.shape[1]], dim=1)
     counted = tree.target >= 0
     scores, target = language.logits(out[counted]).float(), tree.target[counted]
     weight = tree.weight[counted]
     loss = (F.cross_entropy(scores, target, reduction="none") * weight).sum() / weight.sum()
-    return loss, (scores.argmax(1) == target).float().mean().item(), read.float()
+    return loss, (scores.argmax(1) == target).float().mean().item(), states.float()
 
 
 def train(member: crew.Member, given: argparse.Namespace) -> None:
@@ -127,11 +127,11 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
             if filmed is not None:
                 seen = batch_tokens(perceiver, filmed.maps, filmed.tokens).float()
                 with fused_attention():  # a clip is long enough for it
-                    more, right, read = answer_loss(parts, seen, filmed.asked, prefix)
+                    more, right, states = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
                 loss = loss + more
         if filmed is not None and filmed.truth is not None:
-            more, named = of_clips(seen, read, filmed.truth)
+            more, named = of_clips(seen, states, filmed.truth)
             loss, figures = loss + more, figures | named
         help_, named = of_regions(tokens, lesson.wanted)
         return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | named
