@@ -105,7 +105,7 @@ class Checkpoint:
         return self._entries[key].shape
 
     def tensor(self, key: str) -> Tensor:
-        """One tensor, float32, read (or made) now; it may alias the memory-mapped file."""
+        """One tensor, float32, read (or made) now."""
         return self._entries[key].read()
 
     def read_by(self, tensor: Callable[[str], Tensor]) -> Checkpoint:

@@ -1,7 +1,7 @@
 """Weight files as named, lazily read tensors: safetensors folders and SAM 2's `.pt`.
 
-Files are memory-mapped, nothing in them is ever executed, and a safetensors file only while a tensor of it is
-read: what stays mapped counts as memory in use. Which tensor belongs where, `checkpoint.py` knows.
+Files are memory-mapped, nothing in them is ever executed, and what was read is not mapped for long: it counts
+as memory in use. Which tensor belongs where, `checkpoint.py` knows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
 MAX_JSON_BYTES = 64 << 20
 INDEX = "model.safetensors.index.json"
 DTYPES = ("F32", "F16", "BF16")
+REMAP = 64 << 20  # bytes read, after which a file is mapped anew
 
 
 class Entry(NamedTuple):
@@ -132,6 +133,31 @@ def sam2_file(path: Path) -> dict[str, Entry]:
     """Every tensor of a SAM 2 checkpoint `{"model": state_dict}`. A pickle with code is refused, not run."""
     if not path.is_file():
         raise UsageError(f"no SAM 2 checkpoint at {path}")
+    mapped = _Mapped(path)
+    return {key: Entry(tuple(t.shape), partial(mapped.rows, key)) for key, t in mapped.tensors.items()}
+
+
+class _Mapped:
+    """A SAM 2 file, mapped anew whenever `REMAP` bytes of it have been read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        self.tensors = _sam2_tensors(path)
+
+    def rows(self, key: str, start: int, stop: int) -> Tensor:
+        """A copy: the file is let go of."""
+        if self._read > REMAP:
+            self.tensors.clear()  # the old mapping goes before the new one comes
+            self.tensors, self._read = _sam2_tensors(self._path), 0
+        tensor = self.tensors.get(key)
+        if tensor is None:
+            raise IntegrityError(f"{self._path} changed while it was read ({key} is gone); start again")
+        found = (tensor[start:stop] if tensor.ndim else tensor).to(torch.float32, copy=True)
+        self._read += found.nbytes
+        return found
+
+
+def _sam2_tensors(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as e:
@@ -147,7 +173,6 @@ def sam2_file(path: Path) -> dict[str, Entry]:
     state = found.get("model") if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping):
         raise IntegrityError(f'{path} is no SAM 2 checkpoint: it holds no {{"model": state_dict}}')
-    entries = {}
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise IntegrityError(f"{path}: {key!r} is no plain tensor")
@@ -155,12 +180,7 @@ def sam2_file(path: Path) -> dict[str, Entry]:
             raise IntegrityError(f"{path}: {key} has no values here (it is on device {tensor.device})")
         if not tensor.is_floating_point():
             raise IntegrityError(f"{path}: {key} is {tensor.dtype} where numbers belong")
-        entries[key] = Entry(tuple(tensor.shape), partial(_tensor_rows, tensor))
-    return entries
-
-
-def _tensor_rows(tensor: Tensor, start: int, stop: int) -> Tensor:
-    return (tensor[start:stop] if tensor.ndim else tensor).float()
+    return dict(state)
 
 
 def listing(what: str, items: list[str]) -> str:

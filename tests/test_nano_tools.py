@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from pam_edge import packaged
 from pam_edge.benchmarks.world import Combo, clip, question, segment_caption
@@ -20,10 +21,13 @@ from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew, films, ship, train_memory
+from tools.nano.film_helpers import semantic_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.loop import Learner, run
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
+from tools.nano.tree import STRESS, plant
 from tools.nano.video_words import BACKWARDS, batch_tokens, told_backwards
+from tools.nano.words import Asked, Questions
 
 CPU = torch.device("cpu")
 E, C = NANO.vision.embed_size, NANO.vision.d_model
@@ -143,6 +147,28 @@ def test_a_clips_tokens_are_laid_out_as_the_product_lays_them() -> None:
         seventh = perceiver.later_frame(maps[:, 7], tokens[:, 7])  # the graph `perceiver_frame`
         assert torch.allclose(batch[:, at : at + NANO.frame_tokens], seventh, atol=1e-5)
         assert torch.equal(batch[:, NANO.region_tokens], seventh[:, -1])
+        semantic, _ = perceiver.perceive(maps.flatten(0, 1), tokens.flatten(0, 1), None)
+        semantic = perceiver.mm_projector_semT(semantic).reshape(2, FRAMES, -1)
+        assert torch.allclose(semantic_tokens(batch, FRAMES), semantic, atol=1e-5)  # of every frame
+
+
+def test_words_for_what_happens_weigh_more() -> None:
+    questions = Questions(Tokenizer.from_file(str(packaged.WEIGHTS / "tokenizer.json")))
+    asked = []
+    for lang, text, told in (
+        ("en", "After lying still, the cup moves to the left.", " moves to the left"),
+        ("zh", "在静止一会儿之后，杯子向左移动。", "向左移动"),
+    ):
+        ids, stressed = questions.answer(text), questions.happening(text, lang)
+        assert len(ids) == len(stressed)
+        assert questions.decode([i for i, s in zip(ids, stressed, strict=True) if s]) == told
+        asked.append(Asked(questions.video(lang, ""), ids, stressed))
+    tree = plant([asked], prefix=4)
+    weights = tree.weight[0][tree.target[0] >= 0]
+    for q, part in zip(asked, weights.split([len(q.answer) for q in asked]), strict=True):
+        rest = part[~torch.tensor(q.stressed)]
+        assert torch.allclose(part[torch.tensor(q.stressed)], STRESS * rest[0]) and rest.unique().numel() == 1
+    assert not any(questions.happening("The umbrella.", "en"))
 
 
 def test_a_segment_backwards_is_told_backwards() -> None:

@@ -17,10 +17,10 @@ from pam_edge.benchmarks.world import (
     segment_caption,
     told_events,
 )
-from pam_edge.benchmarks.world.clips import Clip
+from pam_edge.benchmarks.world.clips import Clip, poses
 from pam_edge.benchmarks.world.combos import is_held_out
 from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
-from pam_edge.benchmarks.world.moves import EVENTS
+from pam_edge.benchmarks.world.moves import EVENTS, reach
 
 _COUNT = 16
 
@@ -79,6 +79,23 @@ def test_what_is_told_happens(clips: list[Clip]) -> None:
                 case _:
                     assert s.event.startswith("turn") and (c.masks[s.start] != c.masks[s.stop - 1]).any()
     assert len(seen) >= len(EVENTS) - 3
+
+
+def test_poses_are_those_that_were_drawn(clips: list[Clip]) -> None:
+    compared = 0
+    for seed, c in enumerate(clips[:6]):
+        field, found = poses(seed)
+        assert len(found) == len(c.frames) and c.frames.shape[1:3] == (field.height, field.width)
+        covered = {k for s in c.segments if s.event == "covered" for k in range(s.start, s.stop)}
+        for k, pose in enumerate(found):
+            box, edge = c.box(k), reach(pose.size)
+            whole = edge <= pose.x <= field.width - edge and edge <= pose.y <= field.height - edge
+            if box is not None and whole and k not in covered:
+                assert abs(box.x + box.w / 2 - pose.x) < 0.3 * pose.size
+                assert abs(box.y + box.h / 2 - pose.y) < 0.3 * pose.size
+                assert 0.4 * pose.size < max(box.w, box.h) < 1.3 * pose.size
+                compared += 1
+    assert compared > 50
 
 
 def test_turning_clockwise_is_clockwise() -> None:

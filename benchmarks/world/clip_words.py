@@ -110,6 +110,14 @@ def told_subject(text: str, language: Language = "en") -> str:
     return now if event is None else now[: event.start()]
 
 
+def event_at(text: str, language: Language = "en") -> tuple[int, int]:
+    """Where a segment's caption tells what happens: from, to; (0, 0) where it tells nothing."""
+    now = _present(text, language)
+    found = _reader(language).search(now)
+    before = len(text.strip()) - len(now)
+    return (0, 0) if found is None else (before + found.start(), before + found.end())
+
+
 def told_events(text: str, language: Language = "en") -> tuple[Event | None, ...]:
     """The events of a whole clip's caption, in the order of telling; None for a part that tells none, or
     several.

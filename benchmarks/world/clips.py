@@ -82,12 +82,8 @@ class Clip:
 def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRAMES) -> Clip:
     """The clip of that seed: 3 or 4 segments. Every combination in it belongs to the split."""
     rng = random_stream(seed, split, "clip")
-    width, height = canvas(rng)
-    field = Field(width, height, math.sqrt(width * height) / 256)
-    choice = combos(split)
-    target = choice[int(rng.integers(len(choice)))]
-    begin = _first_pose(rng, field)
-    moves = _script(rng, field, begin)
+    field, target, begin, moves = _plot(rng, split)
+    width, height = field.width, field.height
     cast = _Cast(_look(rng, target), *_still_things(rng, field, begin, split), _coverer(rng, split))
     ground, shadow, setting = background(rng, width, height), light(rng, field.unit), exposure(rng)
     frames: list[NDArray[np.uint8]] = []
@@ -95,8 +91,8 @@ def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRA
     segments: list[Segment] = []
     for move in moves:
         first = len(frames)
-        for k in range(segment_frames):
-            sprites = _sprites(cast, field, begin, move, k / (segment_frames - 1))
+        for at in _times(segment_frames):
+            sprites = _sprites(cast, field, begin, move, at)
             staged = put_on(ground, sprites, shadow)
             frames.append(exposed(rng, staged.picture, setting))
             owners.append(staged.owner)
@@ -106,6 +102,41 @@ def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRA
     whole, things = np.stack(owners), (*cast.names, target, Combo(*cast.coverer[:3]))
     masks = whole == len(cast.names) + 1
     return Clip(np.stack(frames), masks, target, tuple(segments), seed, split, whole, things)
+
+
+def poses(
+    seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRAMES
+) -> tuple[Field, list[Pose]]:
+    """The field of that clip, and where its target is in every frame, in sight or not; draws nothing."""
+    field, _, begin, moves = _plot(random_stream(seed, split, "clip"), split)
+    found = []
+    for move in moves:
+        found += [pose_at(field, begin, move, at) for at in _times(segment_frames)]
+        begin = move.end
+    return field, found
+
+
+class _Plot(NamedTuple):
+    """What is decided before anything is drawn."""
+
+    field: Field
+    target: Combo
+    begin: Pose
+    moves: list[Move]
+
+
+def _plot(rng: np.random.Generator, split: Split) -> _Plot:
+    width, height = canvas(rng)
+    field = Field(width, height, math.sqrt(width * height) / 256)
+    choice = combos(split)
+    target = choice[int(rng.integers(len(choice)))]
+    begin = _first_pose(rng, field)
+    return _Plot(field, target, begin, _script(rng, field, begin))
+
+
+def _times(frames: int) -> list[float]:
+    """The share of a segment that is over, at each of its frames."""
+    return [k / (frames - 1) for k in range(frames)]
 
 
 class _Cast(NamedTuple):

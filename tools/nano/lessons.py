@@ -8,10 +8,11 @@ Clips: segments with the caption before as history, or none, forwards and backwa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pam_edge.benchmarks.world import (
@@ -24,10 +25,13 @@ from pam_edge.benchmarks.world import (
     Language,
     random_question,
 )
+from pam_edge.benchmarks.world.moves import EVENTS
+from pam_edge.captions import FRAMES, frame_choice
 from tools.nano.data import open_rendered, texts_of
 from tools.nano.features import open_features
 from tools.nano.film_features import WHOLE, open_film_features
-from tools.nano.films import Told, told
+from tools.nano.film_helpers import NO_EVENT, Truth, pose_numbers
+from tools.nano.films import Told, open_films, told
 from tools.nano.segment_loss import CLASSES
 from tools.nano.video_words import BACKWARDS, told_backwards
 from tools.nano.words import Asked, Questions
@@ -44,6 +48,7 @@ class Lesson(NamedTuple):
     tokens: Tensor
     asked: list[list[Asked]]
     wanted: dict[str, Tensor]  # class numbers [B]; none for clips
+    truth: Truth | None = None  # for clips
 
 
 class Regions:
@@ -84,14 +89,16 @@ class Clips:
     """All followed segments and clips of a folder with their captions."""
 
     def __init__(self, features: Path, films: Path, questions: Questions) -> None:
-        self.features, self.told = open_film_features(features), told(films)
+        self.features, self.told, drawn = open_film_features(features), told(films), open_films(films)
+        self.poses = {seed: pose_numbers(seed) for seed in self.told}
+        self.seen = {seed: drawn.area[seed, :, drawn.film[seed]["target"]] > 0 for seed in self.told}
         self.parts = np.argwhere(self.features.done[:, :WHOLE])
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
         self.questions = questions
 
     def draw(self, rng: np.random.Generator, count: int, device: torch.device) -> Lesson:
         """A random batch, each clip asked in both languages."""
-        maps, tokens, asked = [], [], []
+        maps, tokens, asked, truths = [], [], [], []
         for _ in range(count):
             if rng.random() < WHOLE_SHARE:
                 film, part = int(rng.choice(self.wholes)), WHOLE
@@ -104,8 +111,20 @@ class Clips:
             tokens.append(np.asarray(self.features.tokens[film, part])[::step])
             alone = part == WHOLE or part == 0 or rng.random() < WITHOUT_HISTORY
             asked.append([self.asked(said, part, lang, alone=alone, turned=turned) for lang in LANGUAGES])
+            truths.append(self.truth(film, part, turned=turned))
         seen = [torch.from_numpy(np.stack(field)).to(device).float() for field in (maps, tokens)]
-        return Lesson(seen[0], seen[1], asked, {})
+        truth = Truth(*(torch.from_numpy(np.stack(field)).to(device) for field in zip(*truths, strict=True)))
+        return Lesson(seen[0], seen[1], asked, {}, truth)
+
+    def truth(self, film: int, part: int, *, turned: bool) -> tuple[NDArray[Any], ...]:
+        """One clip's fields of `Truth`."""
+        pose, events, number = self.poses[film], self.told[film].events, NO_EVENT
+        if part == WHOLE:
+            frames = np.array(frame_choice(len(pose)))
+        else:
+            frames = np.arange(FRAMES)[:: -1 if turned else 1] + part * FRAMES
+            number = EVENTS.index(BACKWARDS[events[part]] if turned else events[part])
+        return pose[frames], self.seen[film][frames].astype(np.float32), np.array(number)
 
     def asked(self, said: Told, part: int, lang: Language, *, alone: bool, turned: bool) -> Asked:
         """The question about a segment, or about a whole clip, and its answer."""
@@ -113,4 +132,8 @@ class Clips:
         text = said.whole[lang] if part == WHOLE else (said.alone if alone else said.parts)[part][lang]
         if turned:
             text = told_backwards(text, said.events[part], lang)
-        return Asked(self.questions.video(lang, before), self.questions.answer(text))
+        answer, stressed = (
+            self.questions.answer(text),
+            () if part == WHOLE else self.questions.happening(text, lang),
+        )
+        return Asked(self.questions.video(lang, before), answer, stressed)

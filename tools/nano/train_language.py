@@ -24,6 +24,7 @@ from pam_edge.export.checkpoint import load_language, load_perceiver, open_check
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
+from tools.nano.film_helpers import FilmHelpers
 from tools.nano.lessons import Clips, Regions
 from tools.nano.loop import Learner, begun, fused_attention, multiplied_in_bfloat16, run
 from tools.nano.segment_loss import CLASSES
@@ -34,7 +35,7 @@ from tools.nano.words import Asked, Questions
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
-MIXED = (5, 4)  # regions and clips per process and step, where clips are taught too
+MIXED = (4, 5)  # regions and clips per process and step, where clips are taught too
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -73,25 +74,29 @@ def fresh_language() -> Language:
 
 def answer_loss(
     parts: tuple[Perceiver, Language], tokens: Tensor, asked: list[list[Asked]], before: Tensor
-) -> tuple[Tensor, float]:
-    """Visual tokens of B regions or clips, their questions -> loss, share of answer tokens right."""
+) -> tuple[Tensor, float, Tensor]:
+    """Visual tokens of B regions or clips, their questions -> loss, share of answer tokens right, and the
+    language model's states at the visual tokens, [B, T, H].
+    """
     language = parts[1]
     start = language.embed_tokens(before)[None].expand(len(tokens), -1, -1)
     tree = plant(asked, start.shape[1] + tokens.shape[1]).to(tokens.device)
     out = hidden(language, torch.cat([start, tokens, language.embed_tokens(tree.ids)], dim=1), tree)
-    out = out[:, start.shape[1] + tokens.shape[1] :]
+    states, out = out[:, start.shape[1] :].split([tokens.shape[1], tree.ids.shape[1]], dim=1)
     counted = tree.target >= 0
     scores, target = language.logits(out[counted]).float(), tree.target[counted]
     weight = tree.weight[counted]
     loss = (F.cross_entropy(scores, target, reduction="none") * weight).sum() / weight.sum()
-    return loss, (scores.argmax(1) == target).float().mean().item()
+    return loss, (scores.argmax(1) == target).float().mean().item(), states.float()
 
 
 def train(member: crew.Member, given: argparse.Namespace) -> None:
     """What each process of the crew does."""
     warnings.filterwarnings("ignore", message=".*writable.*")
     torch.manual_seed(given.seed)
-    perceiver, language, helpers = Perceiver(NANO), fresh_language(), Helpers()
+    perceiver, language = Perceiver(NANO), fresh_language()
+    of_regions, of_clips = Helpers(), FilmHelpers()
+    helpers = nn.ModuleDict({"regions": of_regions, "clips": of_clips})
     both = nn.ModuleDict({"perceiver": perceiver, "language": language})
     groups = crew.groups((both, helpers), decay=DECAY)
     learner = Learner("language", "both", both, helpers, groups, SAVE_EVERY)
@@ -117,15 +122,18 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
         filmed = None if clips is None else clips.draw(rng, MIXED[1], member.device)
         with multiplied_in_bfloat16(member, enabled=progress < EXACT_FROM):
             tokens = perceiver(lesson.maps, lesson.tokens).float()
-            loss, right = answer_loss(parts, tokens, lesson.asked, prefix)
+            loss, right, _ = answer_loss(parts, tokens, lesson.asked, prefix)
             figures = {"answers": loss.item(), "token_right": right}
             if filmed is not None:
                 seen = batch_tokens(perceiver, filmed.maps, filmed.tokens).float()
                 with fused_attention():  # a clip is long enough for it
-                    more, right = answer_loss(parts, seen, filmed.asked, prefix)
+                    more, right, states = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
                 loss = loss + more
-        help_, named = helpers(tokens, lesson.wanted)
+        if filmed is not None and filmed.truth is not None:
+            more, named = of_clips(seen, states, filmed.truth)
+            loss, figures = loss + more, figures | named
+        help_, named = of_regions(tokens, lesson.wanted)
         return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | named
 
     run(learner, given, member, losses)

@@ -17,6 +17,8 @@ from pam_edge.export.model.language import Language, rotate
 from pam_edge.export.model.layers import merge_heads
 from tools.nano.words import Asked
 
+STRESS = 4.0  # what a stressed token weighs more than another of its answer
+
 
 class Tree(NamedTuple):
     """B regions with their branches, padded to T tokens."""
@@ -33,7 +35,9 @@ class Tree(NamedTuple):
 
 
 def plant(branches: Sequence[Sequence[Asked]], prefix: int) -> Tree:
-    """`branches[b]` are the questions about region b; every answer weighs the root of its length."""
+    """`branches[b]` are the questions about region b; every answer weighs the root of its length,
+    stressed tokens more.
+    """
     length = max(sum(len(q.ids_after) + len(q.answer) - 1 for q in each) for each in branches)
     b = len(branches)
     ids, target = torch.zeros(b, length, dtype=torch.long), torch.full((b, length), -1)
@@ -49,6 +53,8 @@ def plant(branches: Sequence[Sequence[Asked]], prefix: int) -> Tree:
             owner[i, at:end] = number
             target[i, first:end] = torch.tensor(q.answer)
             weight[i, first:end] = len(q.answer) ** -0.5
+            if q.stressed:
+                weight[i, first:end] *= torch.where(torch.tensor(q.stressed), STRESS, 1.0)
             at = end
     own = owner[:, :, None] == owner[:, None, :]  # padding attends to padding: no empty row
     causal = torch.ones(length, length, dtype=torch.bool).tril()

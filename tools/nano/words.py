@@ -14,7 +14,16 @@ from typing import Any, NamedTuple, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from pam_edge.benchmarks.world import COLOURS, KINDS, LANGUAGES, PATTERNS, TASKS, clip_words, explanation
+from pam_edge.benchmarks.world import (
+    COLOURS,
+    KINDS,
+    LANGUAGES,
+    PATTERNS,
+    TASKS,
+    Language,
+    clip_words,
+    explanation,
+)
 from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
 from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
 from pam_edge.prompts import PAM_PROMPTS, Lang, Question, Texts
@@ -53,6 +62,7 @@ class Asked(NamedTuple):
 
     ids_after: tuple[int, ...]
     answer: tuple[int, ...]  # closed by <|im_end|>
+    stressed: tuple[bool, ...] = ()  # which tokens of the answer weigh more; none: no one does
 
 
 def world_texts(answers: Iterable[str]) -> list[str]:
@@ -104,6 +114,12 @@ class Questions:
     def asked(self, task: str, lang: str, answer: str) -> Asked:
         """The tokens of one question and answer."""
         return Asked(self.after[task, lang], self.answer(answer))
+
+    def happening(self, text: str, lang: Language) -> tuple[bool, ...]:
+        """Of `answer(text)`, a segment's caption: which tokens tell what happens."""
+        start, stop = clip_words.event_at(text, lang)
+        places = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        return (*(first < stop and start < last for first, last in places), False)
 
     def answer(self, text: str) -> tuple[int, ...]:
         """The tokens of an answer, closed by <|im_end|>."""
