@@ -17,11 +17,11 @@ from pam_edge.captions import FRAMES
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.language import Language
-from pam_edge.export.model.perceiver import Perceiver
+from pam_edge.export.model.perceiver import Perceiver, as_tokens, pixel_shuffle
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew, films, ship, train_memory
-from tools.nano.film_helpers import semantic_tokens
+from tools.nano.film_helpers import image_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.loop import Learner, run
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
@@ -147,9 +147,12 @@ def test_a_clips_tokens_are_laid_out_as_the_product_lays_them() -> None:
         seventh = perceiver.later_frame(maps[:, 7], tokens[:, 7])  # the graph `perceiver_frame`
         assert torch.allclose(batch[:, at : at + NANO.frame_tokens], seventh, atol=1e-5)
         assert torch.equal(batch[:, NANO.region_tokens], seventh[:, -1])
-        semantic, _ = perceiver.perceive(maps.flatten(0, 1), tokens.flatten(0, 1), None)
-        semantic = perceiver.mm_projector_semT(semantic).reshape(2, FRAMES, -1)
-        assert torch.allclose(semantic_tokens(batch, FRAMES), semantic, atol=1e-5)  # of every frame
+        whole, later_frames = image_tokens(batch, FRAMES)
+        assert torch.equal(whole, batch[:, :64]) and later_frames.shape[1:3] == (FRAMES - 1, 16)
+        assert torch.equal(later_frames[:, 6], batch[:, at : at + 16])
+        marked = torch.zeros(1, 1, E, E)
+        marked[0, 0, 2, 9] = 1  # in row 0 and column 2 of four: the helper heads count down the columns
+        assert as_tokens(pixel_shuffle(marked, 4))[0].sum(-1).argmax() == 2 * 4 + 0
 
 
 def test_words_for_what_happens_weigh_more() -> None:

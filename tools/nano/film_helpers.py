@@ -1,8 +1,9 @@
 """Helper heads for clips, in training alone: what a frame shows must be readable, and what happened be read.
 
 Captions name motion in one word or two, which teaches slowly. Where a thing is, how large and how turned is
-known of every frame: its semantic tokens are asked for that, and the language model, behind each frame, for
-how much of it changed since the first, and behind the last one for the event.
+known of every frame. The image tokens that show it are asked for that (the semantic ones hardly can know: no
+value that they attend to has a position in it), and the language model, behind each frame, for that too and
+for what changed since the first; behind the last one for the event.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from pam_edge.config import NANO
 USUAL_SIZE = 80.0  # of a thing, in a field's units
 NO_EVENT = -1  # of a whole clip, which has several
 _POSE = 4  # numbers of a pose
-_AFTER = 2  # newlines behind a frame's semantic tokens
+CELLS = 8  # along a side of the picture: the image tokens of a clip's first frame
 
 
 class Truth(NamedTuple):
     """What B clips of F frames show."""
 
+    shown: Tensor  # [B, F, 8, 8] how much of each cell of the picture shows the target: rows, columns
     pose: Tensor  # [B, F, 4]: x and y in 0..1, doublings of the usual size, turn in -1..1
     seen: Tensor  # [B, F] 1 where the target is in sight
     event: Tensor  # [B] a number of EVENTS or NO_EVENT
@@ -50,30 +52,48 @@ def pose_numbers(seed: int) -> NDArray[np.float32]:
 
 
 class FilmHelpers(nn.Module):
-    """Linear heads on a frame's semantic tokens and on the language model's state behind the last frame."""
+    """Linear heads on image tokens and on the language model's states behind frames."""
 
     def __init__(self) -> None:
         super().__init__()
         hidden = NANO.language.hidden_size
-        self.pose = nn.Linear(hidden * NANO.perceiver.semantic_tokens, _POSE)
-        self.seen = nn.Linear(hidden * NANO.perceiver.semantic_tokens, 1)
+        self.shown = nn.Linear(hidden, 1)
+        self.pose = nn.Linear(hidden, _POSE)
+        self.read = nn.Linear(hidden, _POSE)
         self.change = nn.Linear(hidden, _POSE)
         self.event = nn.Linear(hidden, len(EVENTS))
 
     def forward(self, tokens: Tensor, states: Tensor, truth: Truth) -> tuple[Tensor, dict[str, float]]:
         """Visual tokens of B clips and the language model's states at them, [B, T, H] -> loss and figures."""
         frames = truth.pose.shape[1]
-        semantic, states = semantic_tokens(tokens, frames), states[:, frame_ends(frames) - 1]
-        pose = _miss(self.pose(semantic), truth.pose, truth.seen)
+        states = states[:, frame_ends(frames) - 1]
+        shown, pose = self.cells(tokens, truth)
+        read = _miss(self.read(states), truth.pose, truth.seen)
         change = _miss(self.change(states), truth.pose - truth.pose[:, :1], truth.seen)
-        seen = F.binary_cross_entropy_with_logits(self.seen(semantic)[..., 0], truth.seen)
         known = truth.event >= 0
         scores, event = self.event(states[known, -1]), truth.event[known]
         named = F.cross_entropy(scores, event) if len(event) else states.new_zeros(())
-        figures = {"pose_miss": pose.item(), "change_miss": change.item(), "seen_miss": seen.item()}
+        misses = {"shown_miss": shown, "pose_miss": pose, "read_miss": read, "change_miss": change}
+        figures = {name: miss.item() for name, miss in misses.items()}
         if len(event):
             figures["event_right"] = (scores.argmax(1) == event).float().mean().item()
-        return 2 * pose + 2 * change + 0.2 * seen + 0.3 * named, figures
+        return shown + 2 * pose + 2 * read + 2 * change + 0.3 * named, figures
+
+    def cells(self, tokens: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+        """What image tokens miss: whether they show the target, and its pose where they do."""
+        coarse = F.avg_pool2d(truth.shown, 2)
+        first, later = image_tokens(tokens, truth.pose.shape[1])
+        parts = [
+            (first[:, None], truth.shown[:, :1], truth.pose[:, :1]),
+            (later, coarse[:, 1:], truth.pose[:, 1:]),
+        ]
+        shown, pose = tokens.new_zeros(()), tokens.new_zeros(())
+        for held, share, where in parts:
+            here = share.transpose(2, 3).flatten(2)  # tokens go down the columns: see `pixel_shuffle`
+            guess = self.shown(held)[..., 0]
+            shown = shown + F.binary_cross_entropy_with_logits(guess, here)
+            pose = pose + _miss(self.pose(held), where[:, :, None].expand(-1, -1, held.shape[2], -1), here)
+        return shown, pose
 
 
 def _miss(guess: Tensor, truth: Tensor, seen: Tensor) -> Tensor:
@@ -86,8 +106,10 @@ def frame_ends(frames: int) -> Tensor:
     return NANO.region_tokens + 1 + NANO.frame_tokens * torch.arange(frames)
 
 
-def semantic_tokens(tokens: Tensor, frames: int) -> Tensor:
-    """Of visual tokens [B, T, H], every frame's semantic ones side by side, [B, frames, 16 H]."""
-    count = NANO.perceiver.semantic_tokens
-    at = (frame_ends(frames) - _AFTER - count)[:, None] + torch.arange(count)
-    return tokens[:, at.flatten()].reshape(len(tokens), frames, -1)
+def image_tokens(tokens: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Of visual tokens [B, T, H], those of the image: of the first frame [B, 64, H], and of each further one
+    [B, frames - 1, 16, H].
+    """
+    side = NANO.vision.embed_size // 4
+    later = frame_ends(frames)[:-1, None] + torch.arange(side**2)
+    return tokens[:, : (2 * side) ** 2], tokens[:, later]

@@ -30,7 +30,7 @@ from pam_edge.captions import FRAMES, frame_choice
 from tools.nano.data import open_rendered, texts_of
 from tools.nano.features import open_features
 from tools.nano.film_features import WHOLE, open_film_features
-from tools.nano.film_helpers import NO_EVENT, Truth, pose_numbers
+from tools.nano.film_helpers import CELLS, NO_EVENT, Truth, pose_numbers
 from tools.nano.films import Told, open_films, told
 from tools.nano.segment_loss import CLASSES
 from tools.nano.video_words import BACKWARDS, told_backwards
@@ -89,9 +89,9 @@ class Clips:
     """All followed segments and clips of a folder with their captions."""
 
     def __init__(self, features: Path, films: Path, questions: Questions) -> None:
-        self.features, self.told, drawn = open_film_features(features), told(films), open_films(films)
+        self.features, self.told = open_film_features(features), told(films)
         self.poses = {seed: pose_numbers(seed) for seed in self.told}
-        self.seen = {seed: drawn.area[seed, :, drawn.film[seed]["target"]] > 0 for seed in self.told}
+        self.drawn = open_films(films)
         self.parts = np.argwhere(self.features.done[:, :WHOLE])
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
         self.questions = questions
@@ -124,7 +124,11 @@ class Clips:
         else:
             frames = np.arange(FRAMES)[:: -1 if turned else 1] + part * FRAMES
             number = EVENTS.index(BACKWARDS[events[part]] if turned else events[part])
-        return pose[frames], self.seen[film][frames].astype(np.float32), np.array(number)
+        target = self.drawn.film[film]["target"]
+        whose = self.drawn.owner[film, : len(pose)][frames]
+        cell = whose.shape[1] // CELLS
+        shown = (whose == target).reshape(-1, CELLS, cell, CELLS, cell).mean((2, 4), dtype=np.float32)
+        return shown, pose[frames], shown.any((1, 2)).astype(np.float32), np.array(number)
 
     def asked(self, said: Told, part: int, lang: Language, *, alone: bool, turned: bool) -> Asked:
         """The question about a segment, or about a whole clip, and its answer."""

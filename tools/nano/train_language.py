@@ -104,7 +104,8 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
         if given.start.suffix == ".pt":
             state = torch.load(given.start, weights_only=True, map_location="cpu")
             both.load_state_dict(state["average"]["values"])
-            helpers.load_state_dict(state["helpers"])
+            heads = {k.removeprefix("regions."): v for k, v in state["helpers"].items() if "regions." in k}
+            of_regions.load_state_dict(heads)  # those of clips begin anew
         else:
             shipped = open_checkpoint(str(given.start))
             perceiver.load_state_dict(load_perceiver(shipped).state_dict())
