@@ -51,7 +51,7 @@ def choose_source(choice: DataChoice, bundle: Bundle, langs: tuple[Lang, ...]) -
         if choice.image_root is not None:
             raise UsageError("--image-root belongs to --data; the world renders its own pictures")
         n = SCENES if choice.n is None else choice.n
-        click = _read_click(choice.click or "random")
+        click = _read_click(choice.click or "centre")  # as SAM is evaluated
         return world_source(choice.world, n, langs=langs, per_scene=choice.per_scene, click=click)
     assert choice.data is not None  # one of the two is given
     if choice.n is not None or choice.per_scene is not None or choice.click is not None:
@@ -97,7 +97,7 @@ def _read_click(text: str) -> Click:
     for known in get_args(Click):
         if text == known:
             return known  # type: ignore[no-any-return]
-    raise UsageError(f"--click {text!r}: give random or centre")
+    raise UsageError(f"--click {text!r}: give centre or random")
 
 
 def read_langs(text: str) -> tuple[Lang, ...]:

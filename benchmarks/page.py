@@ -66,7 +66,7 @@ def _data(report: Report) -> str:
     if data["kind"] == "world":
         return (
             f"{counts}: scenes of the rendered world, seed {data['seed']}, whose combinations of kind, "
-            "colour and pattern training never saw. One random click and one box a thing."
+            f"colour and pattern training never saw. One click ({data['click']}) and one box a thing."
         )
     left = f"; {data['videos_left_out']} video records left out" if data["videos_left_out"] else ""
     return f"{counts} of {data['file']}{left}."

@@ -177,7 +177,11 @@ def evaluate(
     ] = None,
     click: Annotated[
         str | None,
-        _Option(metavar="random|centre", help="Where a scene's things are clicked on; default: random."),
+        _Option(
+            metavar="centre|random",
+            help="Where a scene's things are clicked on: at their deepest pixel, as SAM is evaluated, or "
+            "anywhere; default: centre.",
+        ),
     ] = None,
     clips: Annotated[
         int | None,

@@ -134,7 +134,7 @@ class Pam:
             timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
             features = self.run_graph("image_encoder", {"image": normalized(square)})
-            return_freed_memory()  # its activations, in holes: of Hiera-L 0.9 GB, and more at the next picture
+            return_freed_memory()  # activations, in holes: of Hiera-L 0.9 GB, more at the next picture
             timing["encode"] = ms_since(clock)
             return {name: features[name] for name in PICTURES["image_encoder"][1]}
 

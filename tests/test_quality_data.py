@@ -206,12 +206,12 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str, source: So
 
 def test_the_verb_writes_figures_and_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    scenes = world_source(7, 2, langs=BOTH)
+    scenes = world_source(7, 2, langs=BOTH, click="centre")
     done = run(monkeypatch, tmp_path, "--world", "7", "--n", "2", "--out", str(out), "--json", source=scenes)
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["schema"] == 1
-    assert document["data"]["seed"] == 7
+    assert document["data"]["seed"] == 7 and document["data"]["click"] == "deepest pixel of the mask"
     assert document["click_iou"]["value"] == 1
     assert json.loads((out / "quality.json").read_bytes())["cases"] == document["cases"]
     assert (out / "index.html").stat().st_size > 10_000
@@ -225,7 +225,7 @@ def test_the_verb_writes_figures_and_page(monkeypatch: pytest.MonkeyPatch, tmp_p
         "2",
         "--lang",
         "zh",
-        source=world_source(7, 2, langs=["zh"]),
+        source=world_source(7, 2, langs=["zh"], click="centre"),
     )
     assert "click mIoU" in text.stdout
     assert "brief: METEOR" in text.stdout
@@ -240,7 +240,7 @@ def test_the_verb_writes_figures_and_page(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["--world", "1", "--n", "0"], "0 scenes"),
         (["--world", "-1"], "world seed -1"),
         (["--world", "1", "--image-root", "."], "--image-root belongs to --data"),
-        (["--world", "1", "--click", "edge"], "give random or centre"),
+        (["--world", "1", "--click", "edge"], "give centre or random"),
         (["--data", "x.jsonl", "--click", "centre"], "--click belong to --world"),
         (["--data", "absent.jsonl"], "no file absent.jsonl"),
         (["--data", "x", "--n", "3"], "belong to --world"),
