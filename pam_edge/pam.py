@@ -27,7 +27,6 @@ from pam_edge.clock import ms_since
 from pam_edge.describe import Description, Limits, Prefix, bundle_step_bytes
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
-from pam_edge.host import return_freed_memory
 from pam_edge.masks import binarize, bounds
 from pam_edge.preprocess import (
     ImageSource,
@@ -134,7 +133,6 @@ class Pam:
             timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
             features = self.run_graph("image_encoder", {"image": normalized(square)})
-            return_freed_memory()  # activations, in holes: of Hiera-L 0.9 GB, more at the next picture
             timing["encode"] = ms_since(clock)
             return {name: features[name] for name in PICTURES["image_encoder"][1]}
 
