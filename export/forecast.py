@@ -119,15 +119,16 @@ def forecast(
         device=ENGINE
         + sum(count for graph, count in stored.items() if graph not in VIDEO)
         + FEATURES_A_PIXEL * pictures
-        + _cache(variant),
+        + _cache(variant, scheme, appetite),
     )
 
 
-def _cache(variant: Variant) -> int:
-    """Keys and values of a region's prompt and an answer."""
-    lm = variant.language
-    positions = min(lm.max_length, variant.region_tokens + WORDS)
-    return FLOAT * 2 * lm.layers * lm.kv_heads * lm.head_dim * positions
+def _cache(variant: Variant, scheme: Scheme, appetite: Appetite) -> int:
+    """Keys and values of a region's prompt, and of the answer that branches from it."""
+    lm, kind = variant.language, appetite.cache if scheme.rules else "float32"
+    positions = appetite.cached or variant.region_tokens + WORDS
+    count = 2 * lm.layers * lm.kv_heads * lm.head_dim * min(lm.max_length, positions)
+    return 2 * math.ceil(STORED[kind] * count)
 
 
 def stored_as(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:
