@@ -90,7 +90,7 @@ def plan(
         if path is not None:
             options[name] = fingerprint(path)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
-    needs = forecast(checkpoint.variant, shapes, chosen, writer.APPETITE)
+    needs = forecast(checkpoint.variant, shapes, chosen, writer.APPETITE, calibrates=writer.CALIBRATES)
     return Plan(device, writer, chosen, checkpoint, needs, seen, options)
 
 

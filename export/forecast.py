@@ -75,8 +75,13 @@ def forecast(
     shapes: Mapping[str, tuple[int, ...]],
     scheme: Scheme,
     appetite: Appetite | None = None,
+    *,
+    calibrates: bool = True,
 ) -> Forecast:
-    """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says."""
+    """What exporting tensors of these shapes (by canonical key) takes, stored as the scheme says.
+
+    `calibrates` is the writer's `CALIBRATES`: without, nothing is made of float files and pictures.
+    """
     from pam_edge.export.golden import answers_greedily  # torch, which `quantize` does without
 
     appetite = appetite or Appetite()
@@ -93,7 +98,7 @@ def forecast(
                     STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape)
                 )
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
-    quantized = scheme.calibrated
+    quantized, seen = scheme.calibrated, scheme.calibrated and calibrates
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
     pictures = variant.vision.image_size**2
     features = FEATURES_A_PIXEL * pictures
@@ -101,13 +106,13 @@ def forecast(
     return Forecast(
         disk=sum(stored.values())
         + SCRATCH_A_PIXEL * pictures
-        + (SEEN_A_PIXEL * pictures if quantized else 0)
-        + (vision if quantized or (appetite.float_files and scheme.rules) else 0)
+        + (SEEN_A_PIXEL * pictures if seen else 0)
+        + (vision if seen or (appetite.float_files and scheme.rules) else 0)
         + SMALL_FILES,
         memory={
             "image graphs": TOOLS
             + round(vision * max(1.0, appetite.vision))
-            + max(features, CALIBRATING_A_PIXEL * pictures if quantized else 0),
+            + max(features, CALIBRATING_A_PIXEL * pictures if seen else 0),
             "decoder": TOOLS
             + max(
                 language + largest if whole else layer + FLOAT * AT_ONCE, round(language * appetite.language)
@@ -119,15 +124,16 @@ def forecast(
         device=ENGINE
         + sum(count for graph, count in stored.items() if graph not in VIDEO)
         + FEATURES_A_PIXEL * pictures
-        + _cache(variant),
+        + _cache(variant, scheme, appetite),
     )
 
 
-def _cache(variant: Variant) -> int:
-    """Keys and values of a region's prompt and an answer."""
-    lm = variant.language
-    positions = min(lm.max_length, variant.region_tokens + WORDS)
-    return FLOAT * 2 * lm.layers * lm.kv_heads * lm.head_dim * positions
+def _cache(variant: Variant, scheme: Scheme, appetite: Appetite) -> int:
+    """Keys and values of a region's prompt, and of the answer that branches from it."""
+    lm, kind = variant.language, appetite.cache if scheme.rules else "float32"
+    positions = appetite.cached or variant.region_tokens + WORDS
+    count = 2 * lm.layers * lm.kv_heads * lm.head_dim * min(lm.max_length, positions)
+    return 2 * math.ceil(STORED[kind] * count)
 
 
 def stored_as(scheme: Scheme, graph: str, key: str, shape: Sequence[int]) -> Storage:

@@ -137,16 +137,8 @@ def _stored(rows: Floats, matrix: Matrix) -> tuple[npt.NDArray[np.generic], Floa
 
 
 def positive_scales(blocks: Floats) -> Floats:
-    """Scales above zero [out, blocks] of values [out, blocks, block] for integers from -8 to 7.
-
-    Those of `fitted_scales` may be negative, to use -8 for a block's largest value of either sign; where one
-    is, the magnitude is stretched so that 7 reaches as far.
-    """
-    scales = fitted_scales(blocks, bits=4)
-    stretched: Floats = np.maximum(
-        np.where(scales < 0, scales * np.float32(-8 / 7), scales), np.float32(1e-30)
-    )
-    return stretched
+    """Scales above zero [out, blocks] of values [out, blocks, block] for integers from -8 to 7."""
+    return np.maximum(fitted_scales(blocks, bits=4, positive=True), np.float32(1e-30))
 
 
 def read_outputs(folder: Path, file: str, matrix: Matrix, outputs: slice) -> Floats:

@@ -21,12 +21,12 @@ from pam_edge.targets import Tolerance
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "coremltools", "numpy", "tokenizers")
 CALIBRATES = False  # integers are weights alone
-# The modules' float32 weights beside coremltools' and those of the package; the decoder's as they are stored,
-# its tied head in its own package.
-APPETITE = Appetite(vision=3.0, language=0.5, vocabularies=2)
 POINTS = 16  # slots for the points of a prompt, a box's corners among them
 # A clip of 16 frames (1,043 + 15 * 275 positions of PAM), its question and a long answer.
 LONGEST: int | None = 6144
+# The modules' float32 weights beside coremltools' and those of the package; the decoder's as they are stored,
+# its tied head in its own package.
+APPETITE = Appetite(vision=3.0, language=0.5, vocabularies=2, cache="float16", cached=LONGEST)
 
 
 def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:

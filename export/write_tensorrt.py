@@ -24,10 +24,10 @@ from pam_edge.export.graphs import GraphName, StatelessName, graph_specs
 from pam_edge.export.onnx import ONE_FILE, module2onnx
 from pam_edge.export.tensorrt_decoder import (
     cached_decoder_specs,
-    computes_in_half,
     language2cached,
     planned_matrices,
 )
+from pam_edge.export.tensorrt_nodes import computes_in_half
 from pam_edge.export.tensorrt_profiles import profiles
 from pam_edge.export.tensorrt_weights import read_outputs
 from pam_edge.export.weight_check import ROWS
@@ -45,7 +45,7 @@ from pam_edge.verify import verify
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 # The float file beside the one that is written; a tied head lies in the decoder's own file.
-APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True)
+APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True, cache="float16")
 CALIBRATES = True
 LONGEST: int | None = None
 WIDE = "float-"  # before the names of files that a smaller graph is made of

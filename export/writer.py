@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from typing_extensions import assert_never
 
@@ -53,13 +53,15 @@ class Job:
 @dataclass(frozen=True)
 class Appetite:
     """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what
-    it leaves on disk beside what the scheme says.
+    it leaves on disk beside what the scheme says. And what the decoder takes where it runs.
     """
 
     vision: float = 1.0
     language: float = 0.0  # 0: weights pass one at a time
     vocabularies: int = 1  # copies of a tied token embedding
     float_files: bool = False  # any scheme but fp32 is made of float files of the image graphs
+    cache: Literal["float32", "float16"] = "float32"  # what the decoder keeps in any scheme but fp32
+    cached: int | None = None  # positions it keeps room for at once; None: as many as come
 
 
 class Writer(Protocol):

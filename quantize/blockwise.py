@@ -78,14 +78,18 @@ def quantize(
     return Blocks(codes, scales, bits, block)
 
 
-def fitted_scales(values: Floats, *, bits: Bits, weighs: Floats | None = None) -> Floats:
+def fitted_scales(
+    values: Floats, *, bits: Bits, weighs: Floats | None = None, positive: bool = False
+) -> Floats:
     """Scales [out, blocks] of values [out, blocks, block]; `weighs` [blocks, block] weighs squared errors.
 
-    The largest magnitude goes to the end of the range that has one value more, hence scales of either sign.
+    The largest magnitude goes to the end of the range that has one value more, hence scales of either sign;
+    `positive` where a format has none below zero.
     """
-    low, high = values.min(axis=-1), values.max(axis=-1)
-    extreme: Floats = np.where(-low > high, low, high)
-    largest: Floats = extreme / np.float32(-(1 << (bits - 1)))
+    low, high, half = values.min(axis=-1), values.max(axis=-1), 1 << (bits - 1)
+    largest: Floats = np.where(-low > high, low, high) / np.float32(-half)
+    if positive:
+        largest = np.maximum(low / np.float32(-half), high / np.float32(half - 1))
     if bits == 8:
         return largest
     best, least = largest, np.full(largest.shape, np.inf, np.float32)

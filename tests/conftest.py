@@ -107,3 +107,15 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(exported: Exported, tmp_path: Path) -> Path:
     """A copy of `exported` to spoil."""
     return exported.copy(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def mac() -> Iterator[None]:
+    """CoreML's stand-in in its place, for every test of a file."""
+    pytest.importorskip("coremltools")
+    from fake_coreml import away, on_a_mac
+
+    with pytest.MonkeyPatch.context() as patch:
+        on_a_mac(patch)
+        yield
+    away()

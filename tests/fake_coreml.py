@@ -26,6 +26,12 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
+def away() -> None:
+    """The engine is not here any more."""
+    sys.modules.pop("pam_edge.runtimes.coreml", None)
+    FakeModel.held.clear()
+
+
 class FakeState:
     """MLState: buffers of its own, read and written whole, by name."""
 
@@ -49,7 +55,9 @@ class FakeModel:
     held: ClassVar[dict[str, Evaluated]] = {}
 
     def __init__(self, model: str, *, compute_units: Any = None, function_name: str | None = None) -> None:
-        self.evaluated = self.held.setdefault(model, Evaluated(Path(model)))
+        if model not in self.held:
+            self.held[model] = Evaluated(Path(model))
+        self.evaluated = self.held[model]
         self.compute_units, self.function = compute_units, function_name
         functions = {f.name for f in self.evaluated.spec.description.functions}
         if function_name is not None and function_name not in functions:

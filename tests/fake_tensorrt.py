@@ -22,7 +22,8 @@ from tiny_language import TINY, tiny_manifest, tiny_weights
 from pam_edge.bundle import Bundle, Graph, file_ref
 from pam_edge.config import NANO, LanguageConfig
 from pam_edge.export.onnx_decoder import embedding_record
-from pam_edge.export.tensorrt_decoder import cached_decoder_specs, computes_in_half, language2cached
+from pam_edge.export.tensorrt_decoder import cached_decoder_specs, language2cached
+from pam_edge.export.tensorrt_nodes import computes_in_half
 from pam_edge.export.tensorrt_profiles import profiles
 from pam_edge.quantize.schemes import FP32, Scheme
 from pam_edge.runtimes import tensorrt
@@ -83,11 +84,6 @@ def compiler(
 
 
 _manifests: dict[str, Any] = {}
-
-
-def reopened(folder: Path) -> Bundle:
-    """A bundle that was built before."""
-    return Bundle(folder, _manifests[str(folder)])
 
 
 def built(bundle: Bundle, maker: Maker = ORIN) -> Bundle:

@@ -17,7 +17,7 @@ from tiny_language import tiny_manifest, tiny_weights
 pytest.importorskip("coremltools")
 
 import coremltools as ct
-from fake_coreml import FakeModel, on_a_mac
+from fake_coreml import FakeModel, away, on_a_mac
 from test_coreml_decoder import CLOSE, LM, prompt, reference
 
 from pam_edge.bundle import Bundle, Graph, file_ref
@@ -61,7 +61,7 @@ def bundle(made: Path) -> Bundle:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield on_a_mac(monkeypatch)
-    sys.modules.pop("pam_edge.runtimes.coreml", None)
+    away()
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there CoreML is")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
+from tiny_language import tiny_manifest
 
-from pam_edge.config import PAM_3B, variant_named
-from pam_edge.errors import UsageError, WontFitError
+from pam_edge.bundle import Bundle, FileRef
+from pam_edge.config import NANO, PAM_1_5B, PAM_3B, variant_named
+from pam_edge.errors import EnvironmentProblem, UsageError, WontFitError
 from pam_edge.export.checkpoint import expected_shapes
 from pam_edge.export.forecast import check_suits, forecast
-from pam_edge.export.writer import writer_for
+from pam_edge.export.writer import Appetite, writer_for
 from pam_edge.golden import Limits
 from pam_edge.quantize.schemes import FP32, scheme_named
+from pam_edge.runtimes import check_engine, open_decoder, open_session
 from pam_edge.tables import target_details
-from pam_edge.targets import TARGETS, Target, scheme_for, target_named
+from pam_edge.targets import TARGETS, Runtime, Target, scheme_for, target_named
 
 
 def test_rows_are_unique_and_fit_the_bundle_s_names() -> None:
@@ -76,3 +81,27 @@ def test_a_scheme_is_the_default_or_a_possible_one() -> None:
     assert scheme_for(cpu, "fp32") == "fp32"
     with pytest.raises(UsageError, match="possible: fp32"):
         scheme_for(cpu, "int1")
+
+
+@pytest.mark.parametrize("runtime", get_args(Runtime))
+def test_every_runtime_is_known_to_the_run_side(runtime: Runtime, tmp_path: Path) -> None:
+    """There is no registry: a new name needs its case in three functions."""
+    nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)
+    manifest = msgspec.structs.replace(tiny_manifest(NANO, (), nothing), runtime=runtime)
+    bundle = Bundle(tmp_path, manifest)
+    calls = (lambda: check_engine(runtime), lambda: open_session(bundle, "a"), lambda: open_decoder(bundle))
+    for call in calls:
+        try:
+            call()
+        except (EnvironmentProblem, UsageError) as e:  # absent here, or the bundle has no such graph
+            assert "unknown to this version" not in str(e)
+
+
+def test_a_cache_of_fixed_length_counts_whole() -> None:
+    lm, shapes, int4 = PAM_1_5B.language, expected_shapes(PAM_1_5B), scheme_named("int4")
+    some, more = (
+        forecast(PAM_1_5B, shapes, int4, Appetite(cache="float16", cached=n)).device for n in (2000, 3000)
+    )
+    position = 2 * 2 * lm.layers * lm.kv_heads * lm.head_dim  # keys and values, two bytes each
+    assert more - some == 2 * 1000 * position  # of a region, and of an answer
+    assert forecast(PAM_1_5B, shapes, int4, Appetite(cached=3000)).device - more == 2 * 3000 * position

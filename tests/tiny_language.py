@@ -85,6 +85,22 @@ def tiny_pte(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) -> 
     return Bundle(folder, msgspec.structs.replace(manifest, embedding=embedding))
 
 
+def tiny_package(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
+    """The same for CoreML, in float16. Wants coremltools."""
+    from pam_edge.export.coreml_decoder import decoder_specs, language2coreml
+    from pam_edge.export.embedding_file import language2embedding
+    from pam_edge.quantize.schemes import scheme_named
+
+    tensor, package = tiny_weights(lm).__getitem__, folder / "decoder.mlpackage"
+    written = language2coreml(lm, tensor, package, scheme=scheme_named("fp16"))
+    table = file_ref(language2embedding(lm, tensor, folder, scheme=FP32))
+    variant = msgspec.structs.replace(NANO, name="tiny", language=lm)
+    inputs, outputs = decoder_specs(lm)
+    files = (*(file_ref(path, within=folder) for path in written), table)
+    graph = Graph(name="decoder", files=files, inputs=inputs, outputs=outputs)
+    return Bundle(folder, msgspec.structs.replace(tiny_manifest(variant, (graph,), table), runtime="coreml"))
+
+
 def tiny_manifest(variant: Variant, graphs: tuple[Graph, ...], embedding: FileRef) -> Manifest:
     """A manifest of graphs alone: no tokenizer and no prompts, which no engine reads."""
     nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)
