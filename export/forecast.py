@@ -110,8 +110,7 @@ def forecast(
             "image graphs": TOOLS
             + round(vision * max(1.0, appetite.vision))
             + max(features, CALIBRATING_A_PIXEL * pictures if quantized else 0),
-            "decoder": TOOLS
-            + max(language + largest if whole else layer + FLOAT * AT_ONCE, held),
+            "decoder": TOOLS + max(language + largest if whole else layer + FLOAT * AT_ONCE, held),
             "verification": TOOLS
             + features
             + (max(vision, stored["decoder"]) if quantized else max(vision, language) + largest),

@@ -141,7 +141,7 @@ class EtDecoder:
         self._cache.lengths = [min(n, length) for n in self._cache.lengths]
 
     def trace(self) -> dict[str, tuple[Execution, ...]]:
-        """Calls of this decoder and its branches: of several positions, and of one. Else like `EtSession`'s."""
+        """Calls of this decoder and its branches, of several positions and of one; see `EtSession.trace`."""
         found: dict[str, tuple[Execution, ...]] = {}
         calls = self._loaded.trace()
         for (_, positions, _), call in zip(self._loaded.fed, calls, strict=True):

@@ -20,6 +20,7 @@ from pam_edge.config import NANO, LanguageConfig
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.export import executorch as exporter
 from pam_edge.export.executorch import module2pte
+from pam_edge.export.pte_decoder import ROWS
 from pam_edge.export.pte_weights import filled, weight_noise
 from pam_edge.losses import noise
 from pam_edge.quantize.schemes import SCHEMES
@@ -236,10 +237,11 @@ def test_the_cache_is_neither_planned_nor_written_by_the_engine(tmp_path: Path) 
     for i, array in enumerate(decoder._cache.arrays):
         later = array[0, :, 5:] if i % 2 else array[0, :, :, 5:]
         assert array.any() and not later.any()
-    decoder.branch(2).step([3, 4])
+    rows = decoder.branch(ROWS + 2).step([3] * (ROWS + 2))  # more than a call takes
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[:1], rows.shape), atol=1e-4)
     assert {kind: len(calls) for kind, calls in decoder.trace().items()} == {
         "decoder, prompt": 1,
-        "decoder, step": 1,
+        "decoder, step": 2,
     }
     with pytest.raises(WontFitError, match=r"97 positions .* at most 96"):
         decoder.prefill([np.ones((92, EVEN.hidden_size), np.float32)])
