@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from pam_edge.bundle import Bundle
+from pam_edge.errors import UsageError
 from pam_edge.pam import Engine, Pam
 from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
+
+if TYPE_CHECKING:
+    from pam_edge.runtimes.etdump import Execution
+    from pam_edge.runtimes.executorch import EtDecoder, EtSession
 
 DECODER = "decoder"
 
@@ -48,3 +54,39 @@ class Opened:
     def pam(self) -> Pam:
         """A `Pam` with empty caches over the graphs that are open already."""
         return Pam(self.bundle, Engine(self.session, self.decoder))
+
+
+class Traced(Opened):
+    """The same with ExecuTorch's record of what each operator took."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Raises UsageError for a bundle of another engine."""
+        super().__init__(folder, threads)
+        runtime = self.bundle.manifest.runtime
+        if runtime != "executorch":
+            raise UsageError(
+                f"only ExecuTorch tells what operators take, this bundle is for {runtime}: "
+                "give one of target android, or another --task"
+            )
+        self._kept: dict[str, EtSession | EtDecoder] = {}
+
+    def session(self, graph: str) -> Session:
+        """As above; `traces` ends it."""
+        from pam_edge.runtimes.executorch import EtSession
+
+        if graph not in self._kept:
+            self._kept[graph] = EtSession(self.bundle, graph, threads=self._threads, traced=True)
+        return cast("Session", self._kept[graph])
+
+    def decoder(self) -> Decoder:
+        """As above; `traces` ends it."""
+        from pam_edge.runtimes.executorch import EtDecoder
+
+        if DECODER not in self._kept:
+            self._kept[DECODER] = EtDecoder(self.bundle, threads=self._threads, traced=True)
+        return cast("Decoder", self._kept[DECODER])
+
+    def traces(self) -> dict[str, tuple[Execution, ...]]:
+        """Calls of every graph since it was opened. The engine's record ends here: graphs are opened anew."""
+        kept, self._kept = self._kept, {}
+        return {name: calls for graph in kept.values() for name, calls in graph.trace().items() if calls}

@@ -19,7 +19,7 @@ from pam_edge.benchmarks.devices.energy import Energy
 from pam_edge.benchmarks.devices.state import board, chip, gpu_bytes, gpu_name, read_state
 from pam_edge.benchmarks.machine import Ticks, read_bandwidth, this_machine
 from pam_edge.benchmarks.opened import Opened
-from pam_edge.benchmarks.tasks import GRAPHS, TASKS, as_work, take_turn
+from pam_edge.benchmarks.tasks import GRAPHS, TASKS, as_work, open_for, take_turn
 from pam_edge.benchmarks.watching import MemoryWatch
 from pam_edge.benchmarks.worker import serve
 from pam_edge.errors import UsageError
@@ -62,7 +62,7 @@ class Runner:
             raise UsageError(f"task {asked['task']!r} is unknown here; this side has another version")
         self._memory.mark("load")
         clock = time.perf_counter_ns()
-        opened = Opened(Path(asked["bundle"]), asked["threads"])
+        opened = open_for(asked["task"], Path(asked["bundle"]), asked["threads"])
         opened.open(GRAPHS[asked["task"]])
         spent = time.perf_counter_ns() - clock
         self._opened, self._energy = opened, Energy()

@@ -1,4 +1,4 @@
-"""What `bench` times: one click with its answer, many clicks, a video, the language decoder alone.
+"""What `bench` times: one click with its answer, many clicks, a video, the language decoder alone, operators.
 
 Each function does one turn on a bundle whose graphs are open, with caches that are empty, and gives
 nanoseconds by stage. The picture is a rendered scene, whatever the weights. Knows no device and no files.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import ImageChops
 
-from pam_edge.benchmarks.opened import DECODER, Opened
+from pam_edge.benchmarks.opened import DECODER, Opened, Traced
 from pam_edge.benchmarks.scene import boxes, clicks, picture
 from pam_edge.describe import bundle_step_bytes
 from pam_edge.errors import UsageError
@@ -22,7 +23,7 @@ from pam_edge.follow import Caption, Plan, follow
 from pam_edge.preprocess import Prompt
 from pam_edge.video import Frame
 
-Task = Literal["image", "clicks", "video", "decode"]
+Task = Literal["image", "clicks", "video", "decode", "operators"]
 TASKS: tuple[Task, ...] = get_args(Task)
 ANSWER = "brief"
 _PICTURE = ("image_encoder", "mask_decoder", "perceiver", DECODER)
@@ -31,6 +32,7 @@ GRAPHS: dict[Task, tuple[str, ...]] = {
     "clicks": _PICTURE,
     "video": (*_PICTURE, "memory_attention", "memory_encoder", "perceiver_frame"),
     "decode": (DECODER,),
+    "operators": (*_PICTURE, "memory_attention", "memory_encoder", "perceiver_frame"),
 }
 Mark = Callable[[str], None]
 
@@ -53,7 +55,7 @@ class Work:
                 names: tuple[str, ...] = ("size", "tokens")
             case "clicks":
                 names = ("clicks", "tokens")
-            case "video":
+            case "video" | "operators":
                 names = ("frames", "objects", "tokens")
             case "decode":
                 names = ("prompt", "tokens")
@@ -97,6 +99,8 @@ def take_turn(opened: Opened, task: Task, work: Work, mark: Mark) -> Turn:
             return _video(opened, work, mark)
         case "decode":
             return _decode(opened, work, mark)
+        case "operators":
+            return _operators(opened, work, mark)
 
 
 def _image(opened: Opened, work: Work, mark: Mark) -> Turn:
@@ -212,6 +216,34 @@ def _decode(opened: Opened, work: Work, mark: Mark) -> Turn:
     turn.rate("prefill", work.prompt)
     turn.rate("decode", work.tokens, step_bytes=bundle_step_bytes(manifest))
     return turn
+
+
+def _operators(opened: Opened, work: Work, mark: Mark) -> Turn:
+    """One click and one video, by operator: a sample is what it took in all of one call of its graph."""
+    if not isinstance(opened, Traced):
+        raise ValueError("operators are told by a bundle that is opened for that")
+    turn = Turn()
+    opened.open(GRAPHS["operators"])  # again, where a turn was before this one
+    began = time.perf_counter_ns()
+    _image(opened, work, mark)
+    _video(opened, work, mark)
+    turn.add("total", time.perf_counter_ns() - began)
+    for graph, calls in opened.traces().items():
+        names = {name for call in calls for name in call.operators}
+        spent = {name: [sum(call.operators.get(name, ())) for call in calls] for name in names}
+        spent["rest"] = [call.rest for call in calls]
+        turn.times[f"{graph}: all"] = [call.ns for call in calls]
+        for name in sorted(spent, key=lambda name: -sum(spent[name])):
+            turn.times[f"{graph}: {name}"] = spent[name]
+            each = sum(len(call.operators.get(name, ())) for call in calls) / len(calls)
+            if each:
+                turn.figures[f"{graph}: {name}"] = {"calls": each}
+    return turn
+
+
+def open_for(task: Task, folder: Path, threads: int) -> Opened:
+    """A bundle's manifest, for turns of a task. Raises like `Opened`, and UsageError for another engine."""
+    return (Traced if task == "operators" else Opened)(folder, threads)
 
 
 def as_work(given: Mapping[str, int]) -> Work:

@@ -99,6 +99,8 @@ def forecast(
                 )
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
     quantized, seen = scheme.calibrated, scheme.calibrated and calibrates
+    small = any(rule.storage in ("q4", "q8") for rule in scheme.rules) and appetite.integers is not None
+    held = round(language * ((appetite.integers or 0.0) if small else appetite.language))
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
     pictures = variant.vision.image_size**2
     features = FEATURES_A_PIXEL * pictures
@@ -113,10 +115,7 @@ def forecast(
             "image graphs": TOOLS
             + round(vision * max(1.0, appetite.vision))
             + max(features, CALIBRATING_A_PIXEL * pictures if seen else 0),
-            "decoder": TOOLS
-            + max(
-                language + largest if whole else layer + FLOAT * AT_ONCE, round(language * appetite.language)
-            ),
+            "decoder": TOOLS + max(language + largest if whole else layer + FLOAT * AT_ONCE, held),
             "verification": TOOLS
             + features
             + (max(vision, stored["decoder"]) if quantized else max(vision, language) + largest),

@@ -58,6 +58,7 @@ class Appetite:
 
     vision: float = 1.0
     language: float = 0.0  # 0: weights pass one at a time
+    integers: float | None = None  # the same of a scheme with the language model in integers; None: no other
     vocabularies: int = 1  # copies of a tied token embedding
     float_files: bool = False  # any scheme but fp32 is made of float files of the image graphs
     cache: Literal["float32", "float16"] = "float32"  # what the decoder keeps in any scheme but fp32

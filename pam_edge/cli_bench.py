@@ -28,11 +28,13 @@ def bench(
         str | None, _Option(metavar="DIR", help="The folder on the device where files go.")
     ] = None,
     ssh_config: Annotated[Path | None, _Option(metavar="FILE", help="Another configuration of ssh.")] = None,
-    task: Annotated[str, _Option(metavar="A,B", help="Of image, clicks, video, decode.")] = "image",
+    task: Annotated[
+        str, _Option(metavar="A,B", help="Of image, clicks, video, decode, operators.")
+    ] = "image",
     clicks: Annotated[str, _Option(metavar="N,N", help="Clicks on one picture, task clicks.")] = "4",
     prompt: Annotated[str, _Option(metavar="N,N", help="Tokens of a prompt, task decode.")] = "512",
-    frames: Annotated[str, _Option(metavar="N,N", help="Frames of a clip, task video.")] = "16",
-    objects: Annotated[str, _Option(metavar="N,N", help="Things followed, task video.")] = "1",
+    frames: Annotated[str, _Option(metavar="N,N", help="Frames of a clip, tasks video, operators.")] = "16",
+    objects: Annotated[str, _Option(metavar="N,N", help="Things followed, tasks video, operators.")] = "1",
     size: Annotated[
         str, _Option(metavar="N,N", help="Longest side of the picture, task image; 0: as rendered.")
     ] = "0",

@@ -10,8 +10,10 @@ files without it. Knows bundles and this engine, no prompts and no text.
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +32,7 @@ from pam_edge.runtimes.checks import (
     check_room,
 )
 from pam_edge.runtimes.embedding import TokenTable
+from pam_edge.runtimes.etdump import Execution, executions
 
 try:
     with warnings.catch_warnings():
@@ -47,13 +50,14 @@ _DTYPES = {1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "b
 
 class EtSession:
     """`Session` of one graph of a bundle. `threads` 0 lets the engine choose; it has one pool a process.
+    `traced`: the engine keeps what each operator took, for `trace`.
 
     Raises UsageError for a graph the bundle lacks, IntegrityError where the engine refuses its file.
     """
 
-    def __init__(self, bundle: Bundle, graph: str, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, graph: str, *, threads: int = 0, traced: bool = False) -> None:
         self._graph = bundle.graph(graph)
-        self._loaded = _Loaded(bundle, self._graph, threads)
+        self._loaded = _Loaded(bundle, self._graph, threads, traced=traced)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Named inputs to named outputs.
@@ -63,14 +67,20 @@ class EtSession:
         check_feeds(self._graph, feeds)
         return self._loaded.run([feeds[spec.name] for spec in self._graph.inputs])
 
+    def trace(self) -> dict[str, tuple[Execution, ...]]:
+        """Every call of the graph, under its name. May be asked for once. Raises like `executions`."""
+        return {self._graph.name: self._loaded.trace()}
+
 
 class EtDecoder:
-    """`Decoder` of a bundle, with one empty row. Branches share the loaded program and its weights."""
+    """`Decoder` of a bundle, with one empty row. Branches share the loaded program and its weights.
+    `traced` as in `EtSession`.
+    """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, traced: bool = False) -> None:
         graph = bundle.graph("decoder")
         self.embed = TokenTable.open(bundle)
-        self._loaded = _Loaded(bundle, graph, threads)
+        self._loaded = _Loaded(bundle, graph, threads, traced=traced)
         self._rows, self._tokens, _ = self._loaded.most("embeds")
         # A cache of so many positions, and one call after it, is all that the file can hold.
         capacity = self._loaded.most("past_valid")[1]
@@ -130,6 +140,15 @@ class EtDecoder:
         check_length(length)
         self._cache.lengths = [min(n, length) for n in self._cache.lengths]
 
+    def trace(self) -> dict[str, tuple[Execution, ...]]:
+        """Calls of this decoder and its branches, of several positions and of one; see `EtSession.trace`."""
+        found: dict[str, tuple[Execution, ...]] = {}
+        calls = self._loaded.trace()
+        for (_, positions, _), call in zip(self._loaded.fed, calls, strict=True):
+            kind = "decoder, prompt" if positions > 1 else "decoder, step"
+            found[kind] = (*found.get(kind, ()), call)
+        return found
+
     def _make_room(self, positions: int) -> None:
         if positions > self._cache.capacity:
             capacity = max(_FIRST_CAPACITY, 2 * self._cache.capacity, positions)
@@ -187,15 +206,16 @@ class _Cache:
 class _Loaded:
     """A graph's file in the engine, checked against the manifest."""
 
-    def __init__(self, bundle: Bundle, graph: Graph, threads: int) -> None:
+    def __init__(self, bundle: Bundle, graph: Graph, threads: int, *, traced: bool) -> None:
         if threads < 0:
             raise UsageError(f"threads must be 0 (let the engine choose) or more, got {threads}")
         if threads:
             portable_lib._unsafe_reset_threadpool(threads)
-        self._graph = graph
+        self._graph, self._traced = graph, traced
+        self.fed: list[tuple[int, ...]] = []  # the first input's extents, of every call that is traced
         path = bundle.path(graph.files[0])
         try:
-            self._program: Program = Runtime.get().load_program(path)
+            self._program: Program = Runtime.get().load_program(path, enable_etdump=traced)
             if METHOD not in self._program.method_names:
                 raise IntegrityError(f"{path} has no method {METHOD}; export the bundle again")
             method = self._program.load_method(METHOD)
@@ -233,7 +253,16 @@ class _Loaded:
             found = self._method.execute([_tensor(value) for value in values])
         except RuntimeError as e:
             raise _translated(e, f"graph {self._graph.name} failed") from e
+        if self._traced:
+            self.fed.append(values[0].shape)
         return {spec.name: value.numpy() for spec, value in zip(self._graph.outputs, found, strict=True)}
+
+    def trace(self) -> tuple[Execution, ...]:
+        """What every call took. The engine closes its record when it is read: not to be asked for twice."""
+        with tempfile.TemporaryDirectory(prefix="pam-edge-") as place:
+            path = Path(place) / "trace.etdp"
+            self._program.write_etdump_result_to_file(str(path), "")
+            return executions(path.read_bytes()) if path.exists() else ()
 
 
 def _checked(file: str, spec: TensorSpec, found: Any) -> tuple[int, ...]:

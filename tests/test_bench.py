@@ -18,15 +18,16 @@ from test_rows import HERE
 from pam_edge.benchmarks import bench
 from pam_edge.benchmarks.bench import measure
 from pam_edge.benchmarks.devices.gates import read_gates, wait_for
-from pam_edge.benchmarks.opened import Opened
+from pam_edge.benchmarks.opened import Opened, Traced
 from pam_edge.benchmarks.output import as_text
 from pam_edge.benchmarks.plan import Axes, Plan, grid, read_numbers, read_task_names
 from pam_edge.benchmarks.rows import Row, State, read_rows
-from pam_edge.benchmarks.tasks import TASKS, Turn, Work, take_turn
+from pam_edge.benchmarks.tasks import TASKS, Turn, Work, open_for, take_turn
 from pam_edge.benchmarks.watching import MemoryWatch
 from pam_edge.bundle import Bundle
 from pam_edge.errors import DeviceError, IntegrityError, PamEdgeError, UsageError
 from pam_edge.packaged import BUNDLE
+from pam_edge.runtimes.etdump import Execution
 
 Answer = Callable[[str, Mapping[str, Any]], Any]
 
@@ -261,7 +262,7 @@ def test_memory_is_watched_until_the_first_turn_ends() -> None:
 def test_every_task_of_nano_gives_its_stages() -> None:
     opened, marks = Opened(BUNDLE, 2), list[str]()
     work = Work(tokens=3, clicks=2, prompt=20, frames=3, objects=2)
-    found = {task: take_turn(opened, task, work, marks.append) for task in TASKS}
+    found = {task: take_turn(opened, task, work, marks.append) for task in TASKS if task != "operators"}
     stages = ("preprocess", "encode", "mask", "perceiver", "prefill", "decode", "first token", "total")
     image = found["image"]
     assert all(image.times[stage][0] > 0 for stage in stages)
@@ -276,6 +277,38 @@ def test_every_task_of_nano_gives_its_stages() -> None:
     assert marks[:4] == ["look", "click", "words", "end"]
     with pytest.raises(UsageError, match="this bundle holds 1024"):
         take_turn(opened, "decode", Work(prompt=2000), marks.append)
+
+
+class Told(Traced):
+    """Nano in its own engine, with a record as ExecuTorch would give it."""
+
+    session, decoder = Opened.session, Opened.decoder
+
+    def __init__(self) -> None:
+        Opened.__init__(self, BUNDLE, 2)
+
+    def traces(self) -> dict[str, tuple[Execution, ...]]:
+        calls = (
+            Execution(100, {"XNNPACK": (60, 10), "layer_norm": (20,)}),
+            Execution(50, {"XNNPACK": (40,)}),
+        )
+        return {"image_encoder": calls}
+
+
+def test_operators_are_told_call_by_call() -> None:
+    turn = take_turn(Told(), "operators", Work(tokens=1, frames=2), lambda name: None)
+    found = {name: taken for name, taken in turn.times.items() if name != "total"}
+    assert found == {
+        "image_encoder: all": [100, 50],
+        "image_encoder: XNNPACK": [70, 40],
+        "image_encoder: layer_norm": [20, 0],
+        "image_encoder: rest": [10, 10],
+    }
+    calls = {name: figures["calls"] for name, figures in turn.figures.items()}
+    assert calls == {"image_encoder: XNNPACK": 1.5, "image_encoder: layer_norm": 0.5}
+    assert turn.times["total"][0] > 0
+    with pytest.raises(UsageError, match=r"only ExecuTorch .* this bundle is for onnxruntime"):
+        open_for("operators", BUNDLE, 1)
 
 
 def test_a_larger_picture_is_clicked_at_the_same_place() -> None:

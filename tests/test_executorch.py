@@ -20,14 +20,16 @@ from pam_edge.config import NANO, LanguageConfig
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.export import executorch as exporter
 from pam_edge.export.executorch import module2pte
+from pam_edge.export.pte_decoder import ROWS
 from pam_edge.export.pte_weights import filled, weight_noise
 from pam_edge.losses import noise
 from pam_edge.quantize.schemes import SCHEMES
+from pam_edge.runtimes.etdump import DELEGATE, executions
 from pam_edge.runtimes.executorch import EtDecoder, EtSession
 
 # Widths that divide into blocks of 32.
 EVEN = LanguageConfig(
-    vocab_size=97, hidden_size=64, layers=2, heads=4, kv_heads=2, mlp=128, head_dim=16, max_length=96
+    vocab_size=97, hidden_size=64, layers=1, heads=4, kv_heads=2, mlp=128, head_dim=16, max_length=96
 )
 
 
@@ -92,6 +94,19 @@ def test_named_axes_are_free_up_to_their_most(pool: Path) -> None:
         session.run(points(21))
     with pytest.raises(UsageError, match="lacks input bias"):
         session.run({"points": points(2)["points"]})
+
+
+def test_a_trace_tells_what_each_call_s_operators_took(pool: Path) -> None:
+    session = EtSession(bundled(pool), "pool", threads=1, traced=True)
+    for count in (2, 20, 3):
+        session.run(points(count))
+    calls = session.trace()["pool"]
+    assert len(calls) == 3
+    for call in calls:
+        assert call.operators[DELEGATE] and all(ns >= 0 for took in call.operators.values() for ns in took)
+        assert 0 <= call.rest < call.ns
+    with pytest.raises(IntegrityError, match="no ETDump"):
+        executions(b"no trace of anything")
 
 
 def test_read_only_and_strided_feeds_are_taken(pool: Path) -> None:
@@ -160,6 +175,23 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(query, query * 0.5, query + 1, attn_mask=mask)
 
 
+PLACE = TensorSpec(name="place", dtype="int64", axes=(1,))
+
+
+class Kept(nn.Module):
+    """A cache in the file: writes one row and tells every row's sum."""
+
+    held: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("held", torch.zeros(4, 16))
+
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:
+        self.held.index_copy_(0, place, x)
+        return self.held.sum(1)
+
+
 def test_attention_in_parts_is_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "SCORES", 1 << 21)  # four parts
     inputs, outputs = (
@@ -198,13 +230,19 @@ def test_the_decoder_in_integers_is_the_rounded_one(tmp_path: Path, name: str) -
 
 
 def test_the_cache_is_neither_planned_nor_written_by_the_engine(tmp_path: Path) -> None:
-    decoder = EtDecoder(tiny_pte(tmp_path, EVEN), threads=1)
+    decoder = EtDecoder(tiny_pte(tmp_path, EVEN), threads=1, traced=True)
     meta = decoder._loaded._method.metadata
     assert not any(meta.input_tensor_meta(i).is_memory_planned() for i in range(meta.num_inputs()))
     decoder.prefill([np.ones((5, EVEN.hidden_size), np.float32)])
     for i, array in enumerate(decoder._cache.arrays):
         later = array[0, :, 5:] if i % 2 else array[0, :, :, 5:]
         assert array.any() and not later.any()
+    rows = decoder.branch(ROWS + 2).step([3] * (ROWS + 2))  # more than a call takes
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[:1], rows.shape), atol=1e-4)
+    assert {kind: len(calls) for kind, calls in decoder.trace().items()} == {
+        "decoder, prompt": 1,
+        "decoder, step": 2,
+    }
     with pytest.raises(WontFitError, match=r"97 positions .* at most 96"):
         decoder.prefill([np.ones((92, EVEN.hidden_size), np.float32)])
 
