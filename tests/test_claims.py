@@ -252,7 +252,7 @@ def test_what_is_not_measured_says_why(rows: list[Row]) -> None:
     found = {(f.claim.system, f.claim.task, f.claim.quantity): f for f in verdict.findings(rows)}
     assert len(found) == len(claims())
     assert found["Omni-RGPT-7B", "video", "time"].verdict == "not measured"
-    assert "not public" in found["Omni-RGPT-7B", "video", "time"].why
+    assert "no public code" in found["Omni-RGPT-7B", "video", "time"].why
     assert found["DAM-3B", "image", "time"].verdict == "not measured"  # of PAM-3B
 
 

@@ -91,8 +91,9 @@ def unmeasured(job: Job, about: Subject, task: Task, systems: Sequence[System]) 
     """Systems of the figure that nothing was rebuilt of, and flows that are not built."""
     names = [p.system for p in POINTS if p.task == task and p.system in NOT_REBUILT]
     rows = [figure(job, about, Who(name, "", ""), measure="total", error=NOT_REBUILT[name]) for name in names]
+    asked = {system.key for system in systems}
     for system in SYSTEMS:
-        if task in system.tasks and system not in systems:
+        if task in system.tasks and system.key not in asked:
             why = "not measured: left out by --systems"
             rows.append(figure(job, about, Who(system.name, "", ""), measure="total", error=why))
     if task == "video":

@@ -224,7 +224,7 @@ NOT_REBUILT = {
     "region, is not published",
     "VP-SPHINX-13B": "not rebuilt: 13B at 4 bits takes more memory and disk than this check is meant to ask "
     "for",
-    "Omni-RGPT-7B": "not rebuilt: neither its code nor its configuration is public",
+    "Omni-RGPT-7B": "not rebuilt: no public code or configuration of it was found",
 }
 
 
