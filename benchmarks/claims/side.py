@@ -9,6 +9,7 @@ token: `vision` until the language model can read, `prefill`, `decode`, `total`,
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from pam_edge.benchmarks.watching import forget_peak, memory
 from pam_edge.benchmarks.worker import serve
 from pam_edge.errors import QualityError
 from pam_edge.follow import Caption, Plan, follow
+from pam_edge.host import return_freed_memory
 from pam_edge.preprocess import Prompt, pixels
 from pam_edge.video import Frame
 
@@ -157,18 +159,23 @@ class Rebuilt:
 
 
 def serve_side(open_side: Callable[[Task], Turn], packages: Sequence[str]) -> None:
-    """Serve `load` and `turn` until the pipe ends. A turn tells the most memory since the load as well."""
+    """Serve `load` and `turn` until the pipe ends.
+
+    A turn begins with nothing of the one before and tells the most memory that it took, weights included, where
+    the system can say that.
+    """
     held: list[Turn] = []
 
     def load(asked: Mapping[str, Any]) -> dict[str, str]:
         held.append(open_side(asked["task"]))
-        forget_peak()
         return {package: version(package) for package in packages}
 
     def turn(asked: Mapping[str, Any]) -> dict[str, list[int]]:
+        gc.collect()
+        return_freed_memory()
+        anew = forget_peak()
         found = {name: [ns] for name, ns in held[0](asked["tokens"]).items()}
-        most = memory()
-        return {**found, "peak memory": [most["peak"]]} if "peak" in most else found
+        return {**found, "peak memory": [memory()["peak"]]} if anew else found
 
     serve({"load": load, "turn": turn})
 
