@@ -161,8 +161,8 @@ class Rebuilt:
 def serve_side(open_side: Callable[[Task], Turn], packages: Sequence[str]) -> None:
     """Serve `load` and `turn` until the pipe ends.
 
-    A turn begins with nothing of the one before and tells the most memory that it took, weights included, where
-    the system can say that.
+    A turn begins with nothing of the one before and tells the most memory that it took, weights included,
+    where the system can say that.
     """
     held: list[Turn] = []
 
