@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pam_edge.benchmarks.claims.outcome import Held, ratios, settings, side_rows, unmeasured
+from pam_edge.benchmarks.claims.outcome import Held, measured, settings, unmeasured
 from pam_edge.benchmarks.claims.published import PART, TASKS, Task
 from pam_edge.benchmarks.claims.systems import System, as_word, pam_parameters
 from pam_edge.benchmarks.machine import (
@@ -85,7 +85,7 @@ def check(ask: Ask, sink: Sink, tell: Tell) -> None:
     bundle = _ours(job, ask)
     for task in tasks:
         systems = [s for s in ask.systems if task in s.tasks and task in ask.parts]
-        sink(_task(job, ask, bundle, task, systems))
+        sink(_task(job, ask, bundle, task, systems, sink))
         if ask.clean:
             for system in systems:
                 shutil.rmtree(_folder(job, system, bundle.manifest.scheme), ignore_errors=True)
@@ -132,8 +132,11 @@ def _job(ask: Ask, tell: Tell) -> tuple[Job, Row]:
     return job, row
 
 
-def _task(job: Job, ask: Ask, bundle: Bundle, task: Task, systems: Sequence[System]) -> list[Row]:
-    """Rows of every side over one task, ours against each, and of what is not measured."""
+def _task(job: Job, ask: Ask, bundle: Bundle, task: Task, systems: Sequence[System], sink: Sink) -> list[Row]:
+    """Rows of every side over one task, ours against each, and of what is not measured.
+
+    A turn may take minutes: what there is goes to `sink` after each, so that an interrupted run keeps it.
+    """
     variant = bundle.manifest.variant.name
     about = Subject(PART, variant, settings(task, ask.tokens))
     rows: list[Row] = []
@@ -157,10 +160,14 @@ def _task(job: Job, ask: Ask, bundle: Bundle, task: Task, systems: Sequence[Syst
             one.side = Side(name, worker, _turn(worker, ask.tokens))
             held[name] = one
         sides = [one.side for one in held.values() if one.side is not None]
-        take_turns(sides, rounds=job.rounds, warmup=job.warmup, tell=job.tell)
-    for one in held.values():
-        rows += side_rows(job, about, one)
-    rows += ratios(job, about, task, held)
+        take_turns(
+            sides,
+            rounds=job.rounds,
+            warmup=job.warmup,
+            tell=job.tell,
+            counted=lambda: sink(measured(job, about, task, held)),
+        )
+    rows += measured(job, about, task, held)
     missing = unmeasured(job, about, task, ask.systems) if task in ask.parts else []
     return [*rows, *missing]
 
@@ -176,7 +183,7 @@ def _open(job: Job, bundle: Bundle, name: str, system: System | None) -> Held:
     parameters = pam_parameters(bundle.manifest.variant)
     if name == PYTORCH:
         variant = bundle.manifest.variant.name
-        _require_memory(name, 2 * parameters)
+        _require_memory(name, 2 * (parameters or 0))
         command = [sys.executable, "-m", f"{_HERE}.original", variant, str(job.threads)]
         return Held(Who(name, "bfloat16", name), command, 0, parameters, 0)
     if system is not None:

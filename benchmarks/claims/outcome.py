@@ -26,7 +26,7 @@ class Held:
     who: Who
     command: list[str]
     size: int  # bytes of files; 0: unknown
-    parameters: int
+    parameters: int | None  # None: not counted
     twice: int  # bytes of weights that lie in memory twice
     side: Side | None = None
 
@@ -37,12 +37,19 @@ def settings(task: Task, tokens: int) -> dict[str, str]:
     return {"task": task, "tokens": str(tokens), **work}
 
 
+def measured(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> list[Row]:
+    """Rows of all sides that took a turn or failed at one, and ours against each."""
+    rows = [row for one in held.values() for row in side_rows(job, about, one)]
+    return [*rows, *ratios(job, about, task, held)]
+
+
 def side_rows(job: Job, about: Subject, one: Held) -> list[Row]:
     """A side's own: what was measured, what its files and its weights weigh; or why there is nothing."""
     side = one.side
     assert side is not None  # only loaded ones are held
     if not side.samples:
-        return [figure(job, about, one.who, measure="total", error=side.error)]
+        failed = [figure(job, about, one.who, measure="total", error=side.error)]
+        return failed if side.error else []
     rows = []
     for measure, samples in side.samples.items():
         figures = {"held_twice_bytes": float(one.twice)} if measure == PEAK and one.twice else {}
@@ -50,7 +57,9 @@ def side_rows(job: Job, about: Subject, one: Held) -> list[Row]:
         rows.append(msgspec.structs.replace(row, unit="bytes") if measure == PEAK else row)
     counted = {**about.settings, "how": "counted from shapes, 2 bytes a weight"}
     weights = Subject(about.part, about.variant, counted)
-    rows.append(figure(job, weights, one.who, measure="weights", samples=[2 * one.parameters], unit="bytes"))
+    if one.parameters is not None:
+        size = 2 * one.parameters
+        rows.append(figure(job, weights, one.who, measure="weights", samples=[size], unit="bytes"))
     if one.size:
         rows.append(figure(job, about, one.who, measure="files", samples=[one.size], unit="bytes"))
     return rows
@@ -79,7 +88,7 @@ def ratios(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> li
         theirs = one.side.samples
         ratio("total", theirs["total"], name, claimed(about.variant, name, task, "time"))
         if name != PYTORCH:
-            with_masks = [a + b for a, b in zip(theirs["total"], mine["masks"], strict=True)]
+            with_masks = [a + b for a, b in zip(theirs["total"], mine["masks"], strict=False)]
             ratio("total", with_masks, f"{name}, {MADE}", None)
         if PEAK in theirs and PEAK in mine:
             peaks = [peak - one.twice for peak in theirs[PEAK]]

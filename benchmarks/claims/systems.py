@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from pam_edge.benchmarks.claims.published import Task
-from pam_edge.config import LanguageConfig, Variant
+from pam_edge.config import LanguageConfig, Variant, VisionConfig
 from pam_edge.errors import UsageError
 
 Bridge = Literal["linear", "downsample", "stc"]  # from the tower's features to what is read
@@ -93,8 +93,13 @@ class System:
                 return tower + blocks + 10 * hidden**2
 
 
-def pam_parameters(variant: Variant) -> int:
-    """PAM's weights, counted likewise: SAM 2.1's published 224.4 M, the language model, what joins them."""
+def pam_parameters(variant: Variant) -> int | None:
+    """PAM's weights, counted likewise: SAM 2.1-L's published 224.4 M, the language model, what joins them.
+
+    None of a variant with another vision tower.
+    """
+    if variant.vision != VisionConfig():
+        return None
     hidden = variant.language.hidden_size
     joins = (1024 + hidden) * hidden + (256 + hidden) * hidden + 4096 * 1024
     return 224_400_000 + _language_parameters(variant.language) + joins
