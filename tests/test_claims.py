@@ -363,3 +363,11 @@ def test_the_peak_begins_anew(tmp_path: Path) -> None:
     if not forget_peak():
         pytest.skip("this system does not let a process do that")
     assert memory()["peak"] < high - (32 << 20)
+
+
+def test_the_document_shows_what_the_committed_rows_say() -> None:
+    root = Path(__file__).parents[1]
+    text = verdict.to_text(read_rows(root / "benchmarks" / "results" / "claims.jsonl"))
+    document = (root / "docs" / "claims.md").read_text(encoding="utf-8")
+    command = "pam-edge bench claims --table --out benchmarks/results/claims.jsonl"
+    assert text.strip() in document, f"put what `{command}` prints into docs/claims.md"
