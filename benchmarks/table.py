@@ -17,6 +17,7 @@ _TITLES = {
     "image": "One click, one answer",
     "video": "Following things through a video",
     "decode": "Language decoder alone, by prompt",
+    "claims": "PAM beside other systems, rebuilt",
 }
 
 
@@ -32,9 +33,9 @@ def markdown(rows: Sequence[Row]) -> str:
         text.append(f"## {_TITLES.get(part, part)}\n")
         plain, ratios = ([r for r in held if (r.against is None) == alone] for alone in (True, False))
         if plain:
-            text.append(_table(_PLAIN, [_plain(row) for row in plain]))
+            text.append(table(_PLAIN, [_plain(row) for row in plain]))
         if ratios:
-            text.append(_table(_RATIO, [_ratio(row) for row in ratios]))
+            text.append(table(_RATIO, [_ratio(row) for row in ratios]))
     text.append(_conditions(rows))
     return "\n".join(text)
 
@@ -98,7 +99,8 @@ def _conditions(rows: Sequence[Row]) -> str:
     return "Conditions:\n\n" + "\n".join(dict.fromkeys(lines)) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a table of markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

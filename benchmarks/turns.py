@@ -31,9 +31,16 @@ class Side:
         return self.watch.load()
 
 
-def take_turns(sides: Sequence[Side], *, rounds: int, warmup: int, tell: Callable[[str], None]) -> None:
+def take_turns(
+    sides: Sequence[Side],
+    *,
+    rounds: int,
+    warmup: int,
+    tell: Callable[[str], None],
+    counted: Callable[[], None] = lambda: None,
+) -> None:
     """Give every side `warmup` turns that do not count and `rounds` that do. A side that fails drops out,
-    without its samples.
+    without its samples. `counted` is called after each turn that counts: what there is can be kept then.
     """
     pids = {os.getpid(), *(side.worker.pid for side in sides)}  # a worker may serve two sides
     for number in range(warmup + rounds):
@@ -54,4 +61,5 @@ def take_turns(sides: Sequence[Side], *, rounds: int, warmup: int, tell: Callabl
             side.watch.note(before, Ticks.read(pids))
             for measure, samples in found.items():
                 side.samples.setdefault(measure, []).extend(samples)
+            counted()
         tell(f"round {number + 1} of {warmup + rounds}")

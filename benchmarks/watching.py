@@ -18,6 +18,7 @@ EVERY = 0.02  # seconds
 POINTS = 240  # of a series that is kept
 _KINDS = {"VmHWM": "peak", "RssAnon": "own", "RssFile": "mapped"}
 _STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 def memory(status: Path = _STATUS) -> dict[str, int]:
@@ -32,6 +33,15 @@ def memory(status: Path = _STATUS) -> dict[str, int]:
         if key in _KINDS:
             found[_KINDS[key]] = int(value.split()[0]) * 1024
     return found
+
+
+def forget_peak(place: Path = _CLEAR) -> bool:
+    """Have this process's peak begin anew at what it holds now; whether the system can do that."""
+    try:
+        place.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 class MemoryWatch:

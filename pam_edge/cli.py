@@ -245,6 +245,7 @@ def evaluate(
 
 
 app.command()(cli_bench.bench)
+app.command("bench claims")(cli_bench.claims)
 app.command()(cli_bench.compare)
 app.command()(cli_bench.report)
 

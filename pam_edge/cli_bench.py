@@ -1,4 +1,4 @@
-"""Verbs that measure: `bench`, `compare`, `report`. Called by cli.py."""
+"""Verbs that measure: `bench`, `bench claims`, `compare`, `report`. Called by cli.py."""
 
 from __future__ import annotations
 
@@ -111,6 +111,79 @@ def bench(
     if problems:
         more = f" ({len(problems)} of {len(cells)} places failed)" if len(problems) > 1 else ""
         raise type(problems[0])(f"{problems[0]}{more}")
+
+
+def claims(
+    cache: Annotated[Path, _Option(metavar="DIR", help="Where models are made: about 10 GB.")] = Path(
+        "out/claims"
+    ),
+    bundle: Annotated[
+        Path | None, _Option(metavar="BUNDLE", help="PAM's; default: exported with random weights.")
+    ] = None,
+    variant: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "pam-3b",
+    scheme: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "int4",
+    only: Annotated[
+        str, _Option(metavar="A,B", help="Of image, video, original (PyTorch's flow over the picture).")
+    ] = "image,video,original",
+    systems: Annotated[
+        str, _Option(metavar="A,B", help="Systems to rebuild.")
+    ] = "dam-3b,ferret-7b,videorefer-7b",
+    tokens: Annotated[int, _Option(min=2, help="Of every answer.")] = 32,
+    threads: Annotated[int, _Option(min=0, help="Of every side; 0: one a core.")] = 0,
+    repeat: Annotated[int, _Option("-r", "--repeat", min=1, help="Rounds that count.")] = 3,
+    warmup: Annotated[int, _Option(min=0, help="Rounds before, that do not count.")] = 1,
+    busy: Annotated[bool, _Option("--busy", help="Measure on a busy machine too; rows say so.")] = False,
+    clean: Annotated[bool, _Option("--clean", help="Remove each rebuilt system once measured.")] = False,
+    out: Annotated[Path | None, _Option(metavar="FILE", help="JSON lines that the rows join.")] = None,
+    table: Annotated[bool, _Option("--table", help="Measure nothing, print the verdicts of --out.")] = False,
+) -> None:
+    """Check the paper's claims here: PAM beside PyTorch and other systems, rebuilt with random weights."""
+    from pam_edge.arguments import check_place
+    from pam_edge.benchmarks.claims import verdict
+    from pam_edge.benchmarks.claims.check import Ask, check, read_parts
+    from pam_edge.benchmarks.claims.systems import system_named
+    from pam_edge.benchmarks.rows import Row, put_rows, read_file, read_rows
+    from pam_edge.config import variant_named
+    from pam_edge.console import note, show
+    from pam_edge.errors import UsageError
+    from pam_edge.host import cores
+    from pam_edge.quantize.schemes import scheme_named
+
+    if table:
+        if out is None:
+            raise UsageError("--table reads the rows of --out FILE; give one")
+        show(verdict.to_text(read_file(out)))
+        return
+    variant_named(variant)
+    scheme_named(scheme)
+    ask = Ask(
+        cache=cache,
+        bundle=bundle,
+        variant=variant,
+        scheme=scheme,
+        parts=read_parts(only),
+        systems=tuple(dict.fromkeys(system_named(key.strip()) for key in systems.split(","))),
+        threads=threads or cores(),
+        tokens=tokens,
+        rounds=repeat,
+        warmup=warmup,
+        busy=busy,
+        clean=clean,
+    )
+    if out is not None:
+        check_place(out, "--out")
+        read_rows(out)  # before slow work: what is there can be joined
+    rows: list[Row] = []
+
+    def keep(found: list[Row]) -> None:
+        rows.extend(found)
+        if out is not None:
+            put_rows(out, found)
+
+    try:
+        check(ask, keep, note)
+    finally:  # an interrupted run keeps what it has
+        show(verdict.to_text(rows))
 
 
 def compare(

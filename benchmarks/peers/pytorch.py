@@ -19,8 +19,15 @@ import torch
 
 from pam_edge.benchmarks.scene import clicks, picture
 from pam_edge.benchmarks.worker import serve
-from pam_edge.export.checkpoint import load_language, load_perceiver, load_vision, open_checkpoint
+from pam_edge.export.checkpoint import (
+    Checkpoint,
+    load_language,
+    load_perceiver,
+    load_vision,
+    open_checkpoint,
+)
 from pam_edge.export.graphs import ImageEncoderGraph
+from pam_edge.export.model.language import Language
 from pam_edge.preprocess import Prompt, encode_prompt, load_image, normalized, resized
 from pam_edge.prompts import PAM_PROMPTS, Texts
 
@@ -43,11 +50,15 @@ def encoder(variant: str) -> Callable[[], int]:
     return run
 
 
-def answers(variant: str) -> Callable[[list[str], int], tuple[int, list[list[int]]]]:
-    """The reference flow over all tasks: nanoseconds, and the tokens said."""
+def answers(
+    variant: str, *, load: Callable[[Checkpoint], Language] = load_language
+) -> Callable[[list[str], int], tuple[int, list[list[int]]]]:
+    """The reference flow over all tasks, the language model as `load` gives it: nanoseconds, and the tokens
+    said.
+    """
     checkpoint = open_checkpoint(f"random:{variant}")
     tower, perceiver = load_vision(checkpoint), load_perceiver(checkpoint)
-    language = load_language(checkpoint)
+    language = load(checkpoint)
     size = checkpoint.variant.vision.image_size
     texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
     shown, prompt = picture(), Prompt(points=((*clicks(1)[0], 1),))
@@ -65,7 +76,7 @@ def answers(variant: str) -> Callable[[list[str], int], tuple[int, list[list[int
         before, after = (
             language.embed_tokens(torch.tensor([ids])) for ids in (texts.ids_before, texts.ids_after(task))
         )
-        logits, cache = language(torch.cat([before, shown_tokens, after], dim=1))
+        logits, cache = language(torch.cat([before, shown_tokens.to(before.dtype), after], dim=1))
         said = [int(logits[0].argmax())]
         while len(said) < tokens:
             logits, cache = language(language.embed_tokens(torch.tensor([[said[-1]]])), cache)

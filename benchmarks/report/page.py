@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from pam_edge.benchmarks.report import charts, growing, memory
+from pam_edge.benchmarks.report import charts, claims, growing, memory
 from pam_edge.benchmarks.report.choose import Who, one_click
 from pam_edge.benchmarks.report.scales import told_time
 from pam_edge.benchmarks.report.shapes import Chart
@@ -63,7 +63,7 @@ def page(rows: Sequence[Row], drawn: Mapping[str, Sequence[Chart]]) -> str:
     """The whole document."""
     body = [_header(rows), _tiles(rows)]
     body += [_section(name, drawn[name]) for name in _SECTIONS]
-    body += [_growths(rows), _failures(rows), _every(rows), _conditions(rows)]
+    body += [_growths(rows), claims.section(rows), _failures(rows), _every(rows), _conditions(rows)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
