@@ -87,7 +87,8 @@ def fitted_scales(
     `positive` where a format has none below zero.
     """
     low, high, half = values.min(axis=-1), values.max(axis=-1), 1 << (bits - 1)
-    largest: Floats = np.where(-low > high, low, high) / np.float32(-half)
+    extreme: Floats = np.where(-low > high, low, high)
+    largest: Floats = extreme / np.float32(-half)
     if positive:
         largest = np.maximum(low / np.float32(-half), high / np.float32(half - 1))
     if bits == 8:
