@@ -90,9 +90,7 @@ def test_scales_are_positive_and_no_worse_than_the_range(tmp_path: Path) -> None
 def test_scales_are_the_best_above_zero_and_not_others_made_positive() -> None:
     values = np.random.default_rng(2).standard_normal((200, 3, 64), dtype=np.float32)
     signed = fitted_scales(values, bits=4)
-    stretched = np.where(
-        signed < 0, signed * np.float32(-8 / 7), signed
-    )  # 7 reaches as far as -8 did
+    stretched = np.where(signed < 0, signed * np.float32(-8 / 7), signed)  # 7 reaches as far as -8 did
 
     def lost(scales: np.ndarray) -> float:
         return float(((rounded(values, scales, bits=4) * scales[..., None] - values) ** 2).sum())
