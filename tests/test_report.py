@@ -79,7 +79,7 @@ def test_the_page_fetches_nothing_and_says_what_is_missing(drawn: dict[str, list
     assert "the device went away" in text and "prefers-color-scheme:dark" in text
     assert "linear: 900 ms and 500 ms for each click" in text
     empty = page([ROW], all_charts([ROW], []))
-    assert empty.count("Not measured: ") == 6
+    assert empty.count("Not measured: ") == 7
     busy = msgspec.structs.replace(ROW.machine, device="<b>&")
     assert "<b>&" not in page([msgspec.structs.replace(ROW, machine=busy)], all_charts([], []))
 
