@@ -2,8 +2,8 @@
 
 A name is given where the curve supports it: `constant` and `linear` (a fixed part and so much for each) where
 every point lies within the tolerance of the fit, which is the larger of a tenth and twice the samples' own
-spread, up to 0.3. Otherwise the slope at the end against the slope at the beginning decides. Knows
-statistics alone.
+spread, up to 0.3. Otherwise a curve that bends one way all along is named by it: by the slope at the end
+against the slope at the beginning. Knows statistics alone.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def fit(work: Sequence[float], cost: Sequence[float], *, spread: float = 0.0) ->
         return Fit("linear", float(fixed), float(each), worst, exponent)
     name: Growth = "unclear"
     slopes = np.diff(y) / np.diff(x)
-    if (slopes > 0).all() and slopes[-1] > _BENT * slopes[0]:
+    bends = np.diff(slopes)
+    if (slopes > 0).all() and (bends >= 0).all() and slopes[-1] > _BENT * slopes[0]:
         name = "worse than linear"
-    elif (slopes > 0).all() and slopes[-1] < slopes[0] / _BENT:
+    elif (slopes > 0).all() and (bends <= 0).all() and slopes[-1] < slopes[0] / _BENT:
         name = "less than linear"
     return Fit(name, float(fixed), float(each), worst, exponent)

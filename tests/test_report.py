@@ -132,6 +132,8 @@ def test_growth_is_named(costs: list[float], name: str) -> None:
 def test_growth_is_not_named_from_two_points_and_noise_allows_more() -> None:
     assert fit([1, 2], [1, 2]) is None and fit([1, 1, 1, 2], [1, 1, 1, 2]) is None
     assert fit([1, 2, 3], [0, 1, 2]) is None
+    jumps = fit([256, 512, 1024, 2048], [1.3, 1.4, 5.5, 7.0])  # steepest in the middle
+    assert jumps is not None and jumps.growth == "unclear"
     rough = [100, 126, 100, 126]
     assert fit(X, rough).growth != "constant" and fit(X, rough, spread=0.1).growth == "constant"  # type: ignore[union-attr]
 

@@ -160,7 +160,7 @@ def _roofline(device: str, rows: Sequence[Row]) -> Chart:
     sizes = [bytes_per_token(row) / 1e6 for row in rows]
     speeds = [row.figures["tokens_per_s"] for row in rows]
     bounds = [] if rate is None else [rate / 1e6 / size for size in sizes]
-    # Room on the left, where labels lie: the bound falls to the right, and no point is above it.
+    # Room on the left: the bound falls to the right, and no point is above it.
     x = Scale(min(sizes) / 6, max(sizes) * 1.6, LEFT, WIDTH - RIGHT, log=True)
     y = by_ratio([*speeds, *bounds], height - BOTTOM, TOP + 8)
     shapes = two_axes(x, y, x_name="MB of weights read for a token", y_name="tokens a second")
@@ -176,9 +176,11 @@ def _roofline(device: str, rows: Sequence[Row]) -> Chart:
         share = "" if rate is None else f", {speed * size * 1e6 / rate:.0%} of memory"
         who = f"{row.variant} {row.scheme}" + ("" if row.side == "pam-edge" else f" ({row.side})")
         shapes.append(Dot(x(size), y(speed), role, 6, tip=f"{who}: {speed:.1f} tokens a second{share}"))
-        shapes.append(
-            Words(x(size) - 12, places[number] + 4, f"{who}: {short(speed)}{share}", "ink", 12.5, "end")
-        )
+        label, height_of = f"{who}: {short(speed)}{share}", places[number] + 4
+        if x(size) < WIDTH / 2:  # labels of the first points would not fit on their left
+            shapes.append(Words(x(size) + 12, height_of, label, "ink", 12.5))
+        else:
+            shapes.append(Words(x(size) - 12, height_of, label, "ink", 12.5, "end"))
     bound = "no bandwidth was measured" if rate is None else "the line is what reading weights alone allows"
     return Chart(
         name=f"decode-{slug(device)}",
