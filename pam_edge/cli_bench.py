@@ -123,7 +123,7 @@ def claims(
     variant: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "pam-3b",
     scheme: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "int4",
     only: Annotated[
-        str, _Option(metavar="A,B", help="Of image, video, original (PyTorch's flow over the picture).")
+        str, _Option(metavar="A,B", help="Of image, video, original (PyTorch's flow).")
     ] = "image,video,original",
     systems: Annotated[
         str, _Option(metavar="A,B", help="Systems to rebuild.")

@@ -43,7 +43,7 @@ _ROOM = 1.3  # of a bundle's bytes: what a side takes at most, weights and activ
 
 @dataclass(frozen=True)
 class Ask:
-    """What is to be checked. `original` stands for PyTorch beside the pictures."""
+    """What is to be checked. `original` stands for PyTorch beside pictures and clips."""
 
     cache: Path
     bundle: Path | None  # PAM's; None: exported with random weights into the cache
@@ -80,8 +80,7 @@ def check(ask: Ask, sink: Sink, tell: Tell) -> None:
         require_idle()
     job, read = _job(ask, tell)
     sink([read])
-    asked = {"image" if part == "original" else part for part in ask.parts}
-    tasks = [task for task in TASKS if task in asked]
+    tasks = [task for task in TASKS if task in ask.parts or "original" in ask.parts]
     bundle = _ours(job, ask)
     for task in tasks:
         systems = [s for s in ask.systems if task in s.tasks and task in ask.parts]
@@ -174,7 +173,7 @@ def _task(job: Job, ask: Ask, bundle: Bundle, task: Task, systems: Sequence[Syst
 
 def _names(ask: Ask, task: Task, systems: Sequence[System]) -> list[tuple[str, System | None]]:
     found: list[tuple[str, System | None]] = [(OURS, None), *((s.name, s) for s in systems)]
-    if task == "image" and "original" in ask.parts:
+    if "original" in ask.parts:
         found.append((PYTORCH, None))
     return found
 

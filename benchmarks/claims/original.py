@@ -2,25 +2,32 @@
 
     python -m pam_edge.benchmarks.claims.original VARIANT THREADS
 
-One click and one answer, as `benchmarks/peers/pytorch.py` does it, in the numbers that the original computes
-in: the language model's weights in bfloat16, everything else under autocast to it. Weights are seeded random
-ones.
+One click and one answer, as `benchmarks/peers/pytorch.py` does it, or one clip, followed and told. Numbers
+are those that the original computes in: the language model's weights in bfloat16, everything else under
+autocast to it. Weights are seeded random ones.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 
 from pam_edge.benchmarks.claims.published import Task
-from pam_edge.benchmarks.claims.side import Turn, serve_side
-from pam_edge.benchmarks.peers.pytorch import answers
+from pam_edge.benchmarks.claims.side import Turn, clip, serve_side
+from pam_edge.benchmarks.peers.pytorch import answers, say
+from pam_edge.benchmarks.scene import boxes
 from pam_edge.benchmarks.tasks import ANSWER
-from pam_edge.errors import QualityError, UsageError
-from pam_edge.export.checkpoint import Checkpoint
+from pam_edge.errors import QualityError
+from pam_edge.export.checkpoint import Checkpoint, load_perceiver, load_vision, open_checkpoint
 from pam_edge.export.model.language import Language
+from pam_edge.export.model.tracker import track
+from pam_edge.export.model.vision import Encoded
+from pam_edge.preprocess import Prompt, encode_prompt, pixels
+from pam_edge.prompts import PAM_PROMPTS, Texts
 
 
 def half_language(checkpoint: Checkpoint) -> Language:
@@ -33,19 +40,56 @@ def half_language(checkpoint: Checkpoint) -> Language:
 
 
 def open_original(variant: str, task: Task) -> Turn:
-    """The flow over one picture. Raises UsageError for a clip: that flow is not built here."""
-    if task != "image":
-        raise UsageError("the original's flow over a clip is not built in PyTorch here")
+    """The flow over one picture, or over one clip."""
+    if task == "video":
+        return _clip(open_checkpoint(f"random:{variant}"))
     run = answers(variant, load=half_language)
 
     def turn(tokens: int) -> Mapping[str, int]:
         with torch.autocast("cpu", torch.bfloat16):
             spent, (said,) = run([ANSWER], tokens)
-        if len(said) != tokens:
-            raise QualityError(f"the original said {len(said)} tokens; {tokens} were asked for")
-        return {"total": spent}
+        return _told(said, tokens, {"total": spent})
 
     return turn
+
+
+def _clip(checkpoint: Checkpoint) -> Turn:
+    tower, perceiver, language = (
+        load_vision(checkpoint),
+        load_perceiver(checkpoint),
+        half_language(checkpoint),
+    )
+    size = checkpoint.variant.vision.image_size
+    texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
+    ids = texts.ids_before, texts.ids_after("video", history="")
+    shots, (box,) = clip(), boxes(1)
+
+    def seen() -> Iterator[Encoded]:
+        for shot in shots:
+            yield tower.encode_image(torch.from_numpy(np.ascontiguousarray(pixels(shot, size))))
+
+    @torch.inference_mode()
+    def turn(tokens: int) -> Mapping[str, int]:
+        began = time.perf_counter_ns()
+        whole = (shots[0].height, shots[0].width)
+        feeds = encode_prompt(Prompt(box=box), size=whole, image_size=size, slots=None)
+        coords, labels = (torch.from_numpy(feeds[name]) for name in ("point_coords", "point_labels"))
+        with torch.autocast("cpu", torch.bfloat16):
+            first, *later = track(tower, seen(), len(shots), coords, labels)
+            parts = [perceiver.first_frame(first.region_embed, first.mask_tokens)]
+            parts += [perceiver.later_frame(frame.region_embed, frame.mask_tokens) for frame in later]
+            looked = time.perf_counter_ns()
+            said = say(language, ids, torch.cat(parts, dim=1), tokens)
+        done = time.perf_counter_ns()
+        return _told(said, tokens, {"total": done - began, "vision": looked - began})
+
+    return turn
+
+
+def _told(said: list[int], tokens: int, spent: Mapping[str, int]) -> Mapping[str, int]:
+    if len(said) != tokens:
+        raise QualityError(f"the original said {len(said)} tokens; {tokens} were asked for")
+    return spent
 
 
 def main(argv: list[str]) -> None:

@@ -97,7 +97,7 @@ def ratios(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> li
 
 
 def unmeasured(job: Job, about: Subject, task: Task, systems: Sequence[System]) -> list[Row]:
-    """Systems of the figure that nothing was rebuilt of, and flows that are not built."""
+    """Systems of the figure that nothing was rebuilt of, or that were left out."""
     names = [p.system for p in POINTS if p.task == task and p.system in NOT_REBUILT]
     rows = [figure(job, about, Who(name, "", ""), measure="total", error=NOT_REBUILT[name]) for name in names]
     asked = {system.key for system in systems}
@@ -105,7 +105,4 @@ def unmeasured(job: Job, about: Subject, task: Task, systems: Sequence[System]) 
         if task in system.tasks and system.key not in asked:
             why = "not measured: left out by --systems"
             rows.append(figure(job, about, Who(system.name, "", ""), measure="total", error=why))
-    if task == "video":
-        why = "not measured: the original's flow over a clip is not built in PyTorch here"
-        rows.append(figure(job, about, Who(PYTORCH, "bfloat16", PYTORCH), measure="total", error=why))
     return rows

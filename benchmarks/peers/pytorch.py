@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,15 +73,7 @@ def answers(
             tower.without_memory(seen.image_embed), (seen.high_res_0, seen.high_res_1), coords, labels
         )
         shown_tokens = perceiver(region.region_embed, region.mask_tokens)
-        before, after = (
-            language.embed_tokens(torch.tensor([ids])) for ids in (texts.ids_before, texts.ids_after(task))
-        )
-        logits, cache = language(torch.cat([before, shown_tokens.to(before.dtype), after], dim=1))
-        said = [int(logits[0].argmax())]
-        while len(said) < tokens:
-            logits, cache = language(language.embed_tokens(torch.tensor([[said[-1]]])), cache)
-            said.append(int(logits[0].argmax()))
-        return said
+        return say(language, (texts.ids_before, texts.ids_after(task)), shown_tokens, tokens)
 
     @torch.inference_mode()
     def run(tasks: list[str], tokens: int) -> tuple[int, list[list[int]]]:
@@ -90,6 +82,19 @@ def answers(
         return time.perf_counter_ns() - clock, said
 
     return run
+
+
+def say(
+    language: Language, ids: tuple[Sequence[int], Sequence[int]], shown: torch.Tensor, tokens: int
+) -> list[int]:
+    """Greedy tokens behind a prompt: ids, what is shown [1, T, H], ids. No stop token ends it."""
+    before, after = (language.embed_tokens(torch.tensor([part])) for part in ids)
+    logits, cache = language(torch.cat([before, shown.to(before.dtype), after], dim=1))
+    said = [int(logits[0].argmax())]
+    while len(said) < tokens:
+        logits, cache = language(language.embed_tokens(torch.tensor([[said[-1]]])), cache)
+        said.append(int(logits[0].argmax()))
+    return said
 
 
 def main(argv: list[str]) -> None:
