@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs parity test-rtx clean
+.PHONY: demo test lint format docs report parity test-rtx clean
 
 demo: out/demo/nano/bundle.json
 	$(BIN)/python -m pam_edge.benchmarks.demo out/demo/nano --out out/demo
@@ -28,6 +28,12 @@ format: $(VENV)/.dev
 # Generated blocks of the README.
 docs: $(VENV)/.dev
 	$(BIN)/python tools/readme.py
+
+# One page of charts from the committed rows.
+report: $(VENV)/.demo
+	$(BIN)/pam-edge report $(addprefix benchmarks/results/,bench.jsonl peers.jsonl claims.jsonl schemes.jsonl) \
+	  --out out/report.html
+	@echo "open out/report.html"
 
 # The same numbers from independent code: the sam2 package and transformers' Qwen2.
 # sam2 is an sdist whose build wants torch: build isolation would fetch a second torch, so it is off.
