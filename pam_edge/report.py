@@ -20,7 +20,7 @@ def report(
     cache: Mapping[str, int],
 ) -> dict[str, Any]:
     """One region and its answers as JSON: the mask as COCO RLE, times in milliseconds, counters of the
-    caches.
+    caches, and the most memory that the process held so far.
 
     `timing_ms` are those of the description; the region's own are added.
     """
@@ -43,6 +43,7 @@ def report(
         ],
         "timing_ms": {name: round(ms, 3) for name, ms in added(region.timing_ms, timing_ms).items()},
         "cache": dict(cache),
+        "peak_mb": peak_mb(),
     }
 
 

@@ -442,7 +442,8 @@ def test_report_is_the_promised_json(tmp_path: Path) -> None:
     drain(stream)
     made = report(region, stream.answers, timing_ms=stream.timing_ms, cache=pam.cache)
     made = json.loads(json.dumps(made))
-    assert list(made) == ["schema", "size", "mask", "score", "object_score", "answers", "timing_ms", "cache"]
+    names = ["schema", "size", "mask", "score", "object_score", "answers", "timing_ms", "cache", "peak_mb"]
+    assert list(made) == names and made["peak_mb"] == pytest.approx(peak_mb(), rel=0.2)
     assert made["schema"] == 1 and made["size"] == made["mask"]["size"] == [60, 80]
     assert np.array_equal(rle.decode(made["mask"]["counts"], (60, 80)), region.mask)
     assert made["answers"][0] == {
