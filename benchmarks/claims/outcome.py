@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from pam_edge.benchmarks.claims.published import POINTS, Task, claimed
 from pam_edge.benchmarks.claims.side import FRAMES
 from pam_edge.benchmarks.claims.systems import NOT_REBUILT, SYSTEMS, System
 from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
 from pam_edge.benchmarks.peers.pins import OURS, PYTORCH
-from pam_edge.benchmarks.rows import Row, against
+from pam_edge.benchmarks.rows import Row, Unit, against
 from pam_edge.benchmarks.turns import Side
 
 PEAK = "peak memory"
@@ -37,6 +35,11 @@ def settings(task: Task, tokens: int) -> dict[str, str]:
     return {"task": task, "tokens": str(tokens), **work}
 
 
+def unit_of(measure: str) -> Unit:
+    """What a side's samples of a measure are in."""
+    return "bytes" if measure == PEAK else "ns"
+
+
 def measured(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> list[Row]:
     """Rows of all sides that took a turn or failed at one, and ours against each."""
     rows = [row for one in held.values() for row in side_rows(job, about, one)]
@@ -53,8 +56,12 @@ def side_rows(job: Job, about: Subject, one: Held) -> list[Row]:
     rows = []
     for measure, samples in side.samples.items():
         figures = {"held_twice_bytes": float(one.twice)} if measure == PEAK and one.twice else {}
-        row = figure(job, about, one.who, measure=measure, samples=samples, load=side.load, figures=figures)
-        rows.append(msgspec.structs.replace(row, unit="bytes") if measure == PEAK else row)
+        rows.append(
+            figure(
+                job, about, one.who, measure=measure, samples=samples, unit=unit_of(measure), load=side.load,
+                figures=figures,
+            )
+        )  # fmt: skip
     counted = {**about.settings, "how": "counted from shapes, 2 bytes a weight"}
     weights = Subject(about.part, about.variant, counted)
     if one.parameters is not None:
@@ -76,11 +83,12 @@ def ratios(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> li
         assert ours is not None and ours.side is not None
         told = against(mine[measure], theirs, side=side, goal=goal)
         more = {"taken_off_bytes": figures} if figures else {}
-        row = figure(
-            job, about, ours.who, measure=measure, samples=mine[measure], load=ours.side.load, figures=more,
-            against=told,
+        rows.append(
+            figure(
+                job, about, ours.who, measure=measure, samples=mine[measure], unit=unit_of(measure),
+                load=ours.side.load, figures=more, against=told,
+            )
         )  # fmt: skip
-        rows.append(msgspec.structs.replace(row, unit="bytes") if measure == PEAK else row)
 
     for name, one in held.items():
         if name == OURS or one.side is None or not one.side.samples:
