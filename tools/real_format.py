@@ -26,7 +26,7 @@ from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, token_id
 from pam_edge.export.weight_files import INDEX
 from pam_edge.preprocess import load_image
 from pam_edge.quantize.calibrate import drawn_samples
-from tools.nano.ship import original_key
+from tools.nano.ship import original_key, shape_fields
 from tools.nano.words import tokenizer_config
 
 SHARD = 1 << 29  # values: 1 GB
@@ -90,19 +90,7 @@ def _config(language: LanguageConfig, stops: Sequence[int]) -> dict[str, Any]:
     return {
         "architectures": ["LlavaQwenForCausalLM"],
         "model_type": "llava_qwen",
-        "tokenizer_model_max_length": language.max_length,
-        "max_position_embeddings": language.max_length,
-        "vocab_size": language.vocab_size,
-        "hidden_size": language.hidden_size,
-        "intermediate_size": language.mlp,
-        "num_hidden_layers": language.layers,
-        "num_attention_heads": language.heads,
-        "num_key_value_heads": language.kv_heads,
-        "head_dim": language.head_dim,
-        "rope_theta": language.rope_theta,
-        "rms_norm_eps": language.rms_norm_eps,
-        "tie_word_embeddings": language.tied,
-        "hidden_act": "silu",
+        **shape_fields(language),
         "torch_dtype": "bfloat16",
         "eos_token_id": stops[0],
     }

@@ -18,22 +18,16 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pam_edge.config import NANO, VisionConfig
+from pam_edge.config import NANO, LanguageConfig, VisionConfig
 from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END
 from tools.nano.words import tokenizer_config
 
 MOST = 12_000_000  # bytes, all files together
 
 
-def language_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """`config.json` of the folder."""
-    language = NANO.language
+def shape_fields(language: LanguageConfig) -> dict[str, Any]:
+    """What a `LlavaQwenForCausalLM` config.json says of a language model's shape."""
     return {
-        "architectures": ["LlavaQwenForCausalLM"],
-        "model_type": "llava_qwen",
-        "mm_vision_tower": "sam2.1_nano",
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_hidden_size": NANO.vision.d_model,
         "tokenizer_model_max_length": language.max_length,
         "max_position_embeddings": language.max_length,
         "vocab_size": language.vocab_size,
@@ -47,6 +41,18 @@ def language_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "rms_norm_eps": language.rms_norm_eps,
         "tie_word_embeddings": language.tied,
         "hidden_act": "silu",
+    }
+
+
+def language_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """`config.json` of the folder."""
+    return {
+        "architectures": ["LlavaQwenForCausalLM"],
+        "model_type": "llava_qwen",
+        "mm_vision_tower": "sam2.1_nano",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_hidden_size": NANO.vision.d_model,
+        **shape_fields(NANO.language),
         "torch_dtype": "float16",
         "bos_token_id": tokenizer.token_to_id(END_OF_TEXT),
         "eos_token_id": tokenizer.token_to_id(IM_END),
