@@ -8,7 +8,8 @@ from functools import cache
 import msgspec
 import numpy as np
 import pytest
-from fake_tensorrt import built, cached_bundle, install
+from engine_here import Made, ready
+from fake_tensorrt import built, cached_bundle
 from tiny_language import TINY, tiny_bundle, tiny_package, tiny_pte, tiny_weights
 
 from pam_edge.bundle import Bundle
@@ -22,7 +23,6 @@ from pam_edge.runtimes.reference import ReferenceSession
 DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt", "executorch", "coreml")
 CLOSE = 2e-4  # float32, sums in different orders; logits are of order 10
 HALF = 0.1  # float16 between operators
-Made = Callable[[str], Bundle]
 Same = Callable[[np.ndarray, np.ndarray], None]
 
 
@@ -51,13 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(params=DECODERS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, made: Made) -> str:
     """Which decoder, what it needs being there."""
-    if request.param == "tensorrt":
-        install(monkeypatch)
-    if request.param == "coreml":
-        made("coreml")  # by coremltools itself, before a stand-in takes its place
-        request.getfixturevalue("mac")
-    found: str = request.param
-    return found
+    return ready(request, monkeypatch, made)
 
 
 def new(kind: str, made: Made) -> Decoder:

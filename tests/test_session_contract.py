@@ -7,14 +7,15 @@ evaluator, every axis fixed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from fake_tensorrt import built, install
+from engine_here import Made, ready
+from fake_tensorrt import built
 from tiny_language import tiny_manifest
 from torch import Tensor, nn
 
@@ -28,7 +29,6 @@ from pam_edge.runtimes import Session, open_session
 SESSIONS = ("onnxruntime", "plain", "tensorrt", "executorch", "coreml")
 COUNT, MOST, WIDTH = 5, 20, 8
 CLOSE, HALF = 1e-5, 5e-3  # of values of order 1, in float32 and in float16
-Made = Callable[[str], Bundle]
 Feeds = dict[str, np.ndarray]
 
 
@@ -96,13 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(params=SESSIONS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, made: Made) -> str:
     """Which session, what it needs being there."""
-    if request.param == "tensorrt":
-        install(monkeypatch)
-    if request.param == "coreml":
-        made("coreml")  # by coremltools itself, before a stand-in takes its place
-        request.getfixturevalue("mac")
-    found: str = request.param
-    return found
+    return ready(request, monkeypatch, made)
 
 
 @pytest.fixture
