@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ except ImportError as e:
 
 _EXAMPLE = 3  # extent that stands for a free axis while tracing: 0 and 1 would be taken as fixed
 SCORES = 1 << 24  # attention scores at once, 64 MB: a phone has no gigabyte for all of a global block's
-Run = Callable[..., Any]
 
 
 def module2pte(
@@ -45,16 +44,11 @@ def module2pte(
     path: Path,
     *,
     most: Mapping[str, int],
-    calibrate: Callable[[Run], None] | None = None,
-    static: Callable[[str, Sequence[int]], bool] | None = None,
 ) -> Path:
     """Write `module` as `path` (.pte) and return it.
 
     Positional arguments are `inputs`, results `outputs`, in order; an input named `past_key.0` and all those
-    after it are one list. `most` is the largest extent of each named axis, from 1 up. Linear layers whose
-    weight's name and shape `static` takes get 8-bit weights and activations, ranges as observed while
-    `calibrate` runs what it is given on examples; it is called where no layer is taken, too, since the next
-    graph's examples are what this one makes of its own.
+    after it are one list. `most` is the largest extent of each named axis, from 1 up.
     Raises ValueError where results are not `outputs` (a mistake in the graph's cut), WontFitError on a full
     disk, EnvironmentProblem where the folder cannot be written.
     """
@@ -63,17 +57,6 @@ def module2pte(
         # Torch's exporter wants free axes argument by argument, which `_Plain` does not name.
         plain = module if most else _Plain(module)
         program = _exported(plain, inputs, most)
-        if static is not None and calibrate is not None:
-            layers = [
-                name
-                for name, layer in module.named_modules()
-                if isinstance(layer, nn.Linear) and static(f"{name}.weight", layer.weight.shape)
-            ]
-            if layers:
-                named = [layer if most else f"{_Plain.HELD}.{layer}" for layer in layers]
-                program = _exported(_in_8_bits(program, named, calibrate), inputs, most)
-            else:
-                calibrate(module)
         _check_results(path.name, program, outputs)
         lowered = to_edge_transform_and_lower(
             program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention}),
@@ -93,8 +76,6 @@ def module2pte(
 
 class _Plain(nn.Module):
     """A graph whose results are a plain tuple: the engine's format knows no named ones."""
-
-    HELD = "held"  # `graph` is an attribute of what torch makes of it
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
@@ -129,25 +110,6 @@ def _packed(values: Sequence[Any], inputs: Sequence[TensorSpec]) -> tuple[Any, .
     """One value per argument: those of a cache are a list."""
     first = next((i for i, spec in enumerate(inputs) if spec.name == "past_key.0"), None)
     return tuple(values) if first is None else (*values[:first], list(values[first:]))
-
-
-def _in_8_bits(
-    program: ExportedProgram, layers: Sequence[str], calibrate: Callable[[Run], None]
-) -> nn.Module:
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    quantizer = XNNPACKQuantizer()
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    for name in layers:
-        quantizer.set_module_name(name, config)
-    observed = prepare_pt2e(program.module(), quantizer)
-    calibrate(observed)
-    found: nn.Module = convert_pt2e(observed)
-    return found
 
 
 def _attention(

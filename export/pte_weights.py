@@ -1,13 +1,14 @@
-"""The decoder's weights in small integers as XNNPACK multiplies them, filled in one at a time.
+"""Weights in small integers as XNNPACK multiplies them.
 
 4 bits: blocks of 32 of the input axis, one scale each, which the engine keeps in bfloat16. 8 bits: one scale
-a row. Activations become 8-bit integers as the layer runs, each position with its own range. torchao's tensor
-carries all this through torch's exporter. Knows canonical keys and schemes, no graph.
+a row. Activations become 8-bit integers as the layer runs, each position with its own range; the results
+are floats. torchao's tensor carries all this through the exporter. Knows canonical keys and schemes, no graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,16 @@ from pam_edge.export.onnx_weights import Tensors
 from pam_edge.export.pte_decoder import HEAD, CachedDecoder
 from pam_edge.export.weight_check import ROWS as CHECKED
 from pam_edge.losses import noise
+from pam_edge.quantize.blockwise import BITS, Bits, fitted_scales
 from pam_edge.quantize.schemes import Scheme
 
 BLOCK = 32
+_INT4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # not in torch's own stubs
+# Blocks with signless scales lose a little more than those of other engines. These two are a twentieth of a
+# layer, and every later position reads what they give.
+_FINER = ("k_proj.weight", "v_proj.weight")
 _PREFIX = "language."
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Scheme) -> CachedDecoder:
@@ -42,10 +49,25 @@ def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Sc
             raise IntegrityError(
                 f"{key} has shape {list(value.shape)} where the variant wants {list(empty.shape)}"
             )
-        held = stored(value.float(), stored_as(scheme, key, tuple(value.shape)), key)
+        held = stored(value.float(), held_as(scheme, key, tuple(value.shape)), key)
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, nn.Parameter(held, requires_grad=False))
     return _plain(module)
+
+
+def in_8_bits(module: nn.Module, takes: Callable[[str, Sequence[int]], bool]) -> nn.Module:
+    """The same module with those linear layers in 8 bits whose weight's name and shape `takes` agrees to."""
+    for name, layer in module.named_modules():
+        weight = f"{name}.weight"
+        if isinstance(layer, nn.Linear) and takes(weight, layer.weight.shape):
+            layer.weight = nn.Parameter(_integers(layer.weight.detach().float(), "q8", weight), requires_grad=False)
+    return _plain(module)
+
+
+def held_as(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Stored:
+    """How a weight of the decoder is held: as the scheme says, but keys and values in no less than 8 bits."""
+    storage = stored_as(scheme, key, shape)
+    return "q8" if storage == "q4" and key.endswith(_FINER) else storage
 
 
 def stored(weight: Tensor, storage: Stored, key: str) -> Tensor:
@@ -69,7 +91,7 @@ def weight_noise(language: LanguageConfig, tensor: Tensors, scheme: Scheme) -> t
     worst, where = 0.0, "none"
     for name, shape in names.items():
         key = _key(name, language)
-        storage = stored_as(scheme, key, shape)
+        storage = held_as(scheme, key, shape)
         if storage not in ("q4", "q8"):
             continue
         rows = tensor(key)
@@ -95,23 +117,28 @@ def _integers(weight: Tensor, storage: Stored, key: str) -> Tensor:
         raise UsageError(
             f"{key}: rows of {width} values do not divide into blocks of {BLOCK}; use scheme int8"
         )
-    int4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # not in torch's own stubs
-    block, kind = ((1, BLOCK), int4) if storage == "q4" else ((1, width), torch.int8)
-    held = IntxUnpackedToInt8Tensor.from_hp(weight, block, kind)
-    scale = held.scale.bfloat16().float() if storage == "q4" else held.scale  # as the engine keeps it
+    block = BLOCK if storage == "q4" else width
     found: Tensor = IntxUnpackedToInt8Tensor.from_hp(
         weight,
-        block,
-        kind,
+        (1, block),
+        _INT4 if storage == "q4" else torch.int8,
         activation_quantization=Activations.INT8_ASYM_PER_TOKEN,
         intx_choose_qparams_algorithm=None,
-        custom_scale=scale,
-        custom_zero_point=held.zero_point,
+        custom_scale=(scale := _scales(weight, block, BITS[storage])),
+        custom_zero_point=torch.zeros_like(scale, dtype=torch.int8),
     )
     return found
 
 
-def _plain(module: CachedDecoder) -> CachedDecoder:
+def _scales(weight: Tensor, block: int, bits: Bits) -> Tensor:
+    """[out, blocks] float32, as the engine keeps them: above zero, in bfloat16 where blocks have 4 bits."""
+    values = weight.numpy().reshape(len(weight), -1, block)
+    scale = torch.from_numpy(fitted_scales(values, bits=bits, positive=True))
+    scale = scale.bfloat16().float() if bits == 4 else scale
+    return torch.where(scale > 0, scale, 1.0)  # a block of zeros
+
+
+def _plain(module: Net) -> Net:
     """With integers and scales as tensors of their own, which torch's exporter knows."""
     if all(type(held) is nn.Parameter for held in module.parameters()):
         return module

@@ -1,8 +1,9 @@
 """How ExecuTorch wants a bundle: a .pte a graph, lowered to XNNPACK, free axes up to a largest extent.
 
-Where a scheme has activations in 8 bits, linear layers of the image graphs do (static, ranges from
-calibration). The decoder's weights in integers get activations of 8 bits, ranges found as it runs. What a
-scheme stores in 16 bits stays in 32: XNNPACK widens nothing.
+Where a scheme has activations in 8 bits, linear layers of the image graphs do, and so does the decoder where
+its weights are integers. Their ranges are found as they run, each position's own, so nothing is calibrated:
+with ranges from calibration XNNPACK rounds a layer's results as well, all with one scale, and the smallest of
+nano's region tokens came out as zeros. What a scheme stores in 16 bits stays in 32: XNNPACK widens nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +13,17 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-import torch
-
 from pam_edge.bundle import Bundle, Check, Graph, Verification
 from pam_edge.config import Variant
 from pam_edge.export.checkpoint import Checkpoint
 from pam_edge.export.embedding_file import language2embedding
-from pam_edge.export.executorch import Run, module2pte
+from pam_edge.export.executorch import module2pte
 from pam_edge.export.graphs import GraphName, fixed, graph_specs
 from pam_edge.export.pte_decoder import ROWS, TOKENS, cached_specs
-from pam_edge.export.pte_weights import filled, weight_noise
+from pam_edge.export.pte_weights import filled, in_8_bits, weight_noise
 from pam_edge.export.writer import Appetite, Border, Job
 from pam_edge.gate import check
 from pam_edge.golden import Losses
-from pam_edge.quantize.calibrate import CALIBRATED, Arrays, Calibrated, Samples, through
 from pam_edge.quantize.schemes import Scheme
 from pam_edge.targets import Tolerance
 
@@ -34,7 +31,7 @@ TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy",
 # Floats are not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized. In
 # integers two layers of PAM-1.5B's width took 1.2 of their floats.
 APPETITE = Appetite(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
-CALIBRATES = True
+CALIBRATES = False
 # A clip of 16 frames (1,043 + 15 * 275 positions of PAM), its question and a long answer.
 LONGEST: int | None = 6144
 # Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
@@ -61,12 +58,8 @@ def write(job: Job) -> tuple[str, ...]:
             module2pte(filled(language, checkpoint.tensor, job.scheme), inputs, outputs, path, most=most)
             table = language2embedding(language, checkpoint.lazy, place, scheme=job.scheme)
             return path.name, table.name
-        calibrate = static = None
-        known = next((name for name in CALIBRATED if name == job.name), None)
-        if job.samples and known is not None:
-            calibrate = partial(_calibrate, job, known, job.samples)
-            static = partial(_in_8_bits, job.scheme, job.name)
-        module2pte(job.part.module(), inputs, outputs, path, most={}, calibrate=calibrate, static=static)
+        module = in_8_bits(job.part.module(), partial(_in_8_bits, job.scheme, job.name))
+        module2pte(module, inputs, outputs, path, most={})
     return (path.name,)
 
 
@@ -93,16 +86,3 @@ def rehearse(bundle: Bundle) -> Verification | None:
 
 def _in_8_bits(scheme: Scheme, graph: str, weight: str, shape: Sequence[int]) -> bool:
     return scheme.storage(graph, weight, shape) == "w8a8"
-
-
-def _calibrate(job: Job, name: Calibrated, samples: Samples, run: Run) -> None:
-    """Put every sample through a graph's module, keeping what the next graph reads."""
-    inputs, outputs = graph_specs(job.variant, name)
-
-    def with_arrays(feeds: Arrays) -> Arrays:
-        found = run(*(torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in inputs))
-        values = (found,) if isinstance(found, torch.Tensor) else tuple(found)
-        return {spec.name: value.numpy() for spec, value in zip(outputs, values, strict=True)}
-
-    size = job.variant.vision.image_size
-    through(name, with_arrays, samples, job.work.shelf, image_size=size, tell=job.tell)

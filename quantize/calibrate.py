@@ -154,30 +154,6 @@ def calibrate(
     return {tensor: best_range(seen, how) for tensor, seen in zip(tensors, found, strict=True)}
 
 
-def through(
-    name: Calibrated,
-    run: Callable[[Arrays], Arrays],
-    samples: Samples,
-    work: Path,
-    *,
-    image_size: int,
-    tell: Callable[[float], None] = lambda part: None,
-) -> None:
-    """Put every sample through `run`, a float graph that watches itself; `work` keeps what the next reads.
-
-    Like `calibrate` otherwise. What `run` saw is its own and gone when it is interrupted: every sample goes
-    through again. Raises like `calibrate`.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    runs = _runs(name, samples, work, image_size)
-    for done, each in enumerate(runs):
-        tell(done / len(runs))
-        feeds, prompts = each.feeds()
-        outputs = run(feeds)
-        if name in _KEPT:
-            _write(each.kept, {key: outputs[key] for key in _KEPT[name]} | prompts)
-
-
 def feeds_of(
     name: Calibrated, samples: Samples, work: Path, *, image_size: int, most: int
 ) -> Iterator[Arrays]:

@@ -82,7 +82,8 @@ class FilmHelpers(nn.Module):
     def cells(self, tokens: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
         """What image tokens miss: whether they show the target, and its pose where they do."""
         coarse = F.avg_pool2d(truth.shown, 2)
-        first, later = image_tokens(tokens, truth.pose.shape[1])
+        level = F.rms_norm(tokens, tokens.shape[-1:])  # as the language model reads them
+        first, later = image_tokens(level, truth.pose.shape[1])
         parts = [
             (first[:, None], truth.shown[:, :1], truth.pose[:, :1]),
             (later, coarse[:, 1:], truth.pose[:, 1:]),
