@@ -2,7 +2,7 @@
 
 4 bits: blocks of 32 of the input axis, one scale each, which the engine keeps in bfloat16. 8 bits: one scale
 a row. Activations become 8-bit integers as the layer runs, each position with its own range; the results
-are floats. torchao's tensor carries all this through the exporter. Knows canonical keys and schemes, no graph.
+are floats. torchao's tensor carries all this through the exporter. Knows keys and schemes, no graph.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def in_8_bits(module: nn.Module, takes: Callable[[str, Sequence[int]], bool]) ->
     for name, layer in module.named_modules():
         weight = f"{name}.weight"
         if isinstance(layer, nn.Linear) and takes(weight, layer.weight.shape):
-            layer.weight = nn.Parameter(_integers(layer.weight.detach().float(), "q8", weight), requires_grad=False)
+            held = _integers(layer.weight.detach().float(), "q8", weight)
+            layer.weight = nn.Parameter(held, requires_grad=False)
     return _plain(module)
 
 
