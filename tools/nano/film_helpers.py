@@ -3,7 +3,8 @@
 Captions name motion in one word or two, which teaches slowly. Where a thing is, how large and how turned is
 known of every frame. The image tokens that show it are asked for that (the semantic ones hardly can know: no
 value that they attend to has a position in it), and the language model, behind each frame, for that too and
-for what changed since the first; behind the last one for the event.
+for what changed since the first; behind the last one for the event. Every image token is asked where it lies
+itself: that teaches the perceiver to put it there within a hundred steps, and is what a place is read by.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class FilmHelpers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         hidden = NANO.language.hidden_size
+        self.place = nn.Linear(hidden, 2)
         self.shown = nn.Linear(hidden, 1)
         self.pose = nn.Linear(hidden, _POSE)
         self.read = nn.Linear(hidden, _POSE)
@@ -67,20 +69,21 @@ class FilmHelpers(nn.Module):
         """Visual tokens of B clips and the language model's states at them, [B, T, H] -> loss and figures."""
         frames = truth.pose.shape[1]
         states = states[:, frame_ends(frames) - 1]
-        shown, pose = self.cells(tokens, truth)
+        place, shown, pose = self.cells(tokens, truth)
         read = _miss(self.read(states), truth.pose, truth.seen)
         change = _miss(self.change(states), truth.pose - truth.pose[:, :1], truth.seen)
         known = truth.event >= 0
         scores, event = self.event(states[known, -1]), truth.event[known]
         named = F.cross_entropy(scores, event) if len(event) else states.new_zeros(())
-        misses = {"shown_miss": shown, "pose_miss": pose, "read_miss": read, "change_miss": change}
+        misses = {"place_miss": place, "shown_miss": shown, "pose_miss": pose}
+        misses |= {"read_miss": read, "change_miss": change}
         figures = {name: miss.item() for name, miss in misses.items()}
         if len(event):
             figures["event_right"] = (scores.argmax(1) == event).float().mean().item()
-        return shown + 2 * pose + 2 * read + 2 * change + 0.3 * named, figures
+        return 2 * place + shown + pose + 2 * read + 2 * change + 0.3 * named, figures
 
-    def cells(self, tokens: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-        """What image tokens miss: whether they show the target, and its pose where they do."""
+    def cells(self, tokens: Tensor, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
+        """What image tokens miss: their own place, whether they show the target, its pose where they do."""
         coarse = F.avg_pool2d(truth.shown, 2)
         level = F.rms_norm(tokens, tokens.shape[-1:])  # as the language model reads them
         first, later = image_tokens(level, truth.pose.shape[1])
@@ -88,13 +91,21 @@ class FilmHelpers(nn.Module):
             (first[:, None], truth.shown[:, :1], truth.pose[:, :1]),
             (later, coarse[:, 1:], truth.pose[:, 1:]),
         ]
-        shown, pose = tokens.new_zeros(()), tokens.new_zeros(())
+        place, shown, pose = (tokens.new_zeros(()) for _ in range(3))
         for held, share, where in parts:
+            own = places(int(held.shape[2] ** 0.5)).to(held).expand(*held.shape[:2], -1, -1)
+            place = place + F.smooth_l1_loss(self.place(held), own, beta=0.1)
             here = share.transpose(2, 3).flatten(2)  # tokens go down the columns: see `pixel_shuffle`
             guess = self.shown(held)[..., 0]
             shown = shown + F.binary_cross_entropy_with_logits(guess, here)
             pose = pose + _miss(self.pose(held), where[:, :, None].expand(-1, -1, held.shape[2], -1), here)
-        return shown, pose
+        return place, shown, pose
+
+
+def places(side: int) -> Tensor:
+    """Centres of the image tokens of a picture, x and y in 0..1, [side * side, 2]."""
+    middle = (torch.arange(side) + 0.5) / side
+    return torch.stack([middle.repeat_interleave(side), middle.repeat(side)], dim=-1)  # down the columns
 
 
 def _miss(guess: Tensor, truth: Tensor, seen: Tensor) -> Tensor:
