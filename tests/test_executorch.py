@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.passes import MemoryPlanningPass
+from executorch.runtime import Runtime
 from tiny_language import tiny_manifest, tiny_pte, tiny_weights
 from torch import Tensor, nn
 
@@ -160,11 +164,8 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(query, query * 0.5, query + 1, attn_mask=mask)
 
 
-PLACE = TensorSpec(name="place", dtype="int64", axes=(1,))
-
-
 class Kept(nn.Module):
-    """A cache in the file: writes one row and tells every row's sum."""
+    """A cache in the file: writes rows and tells every row's sum."""
 
     held: Tensor
 
@@ -173,8 +174,29 @@ class Kept(nn.Module):
         self.register_buffer("held", torch.zeros(4, 16))
 
     def forward(self, x: Tensor, place: Tensor) -> Tensor:
-        self.held.index_copy_(0, place, x)
+        self.held.index_copy_(0, place, x.repeat(1, 16).cumsum(1)[:, :16])
         return self.held.sum(1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_why_no_cache_lies_in_the_file(tmp_path: Path, shared: bool) -> None:
+    """Planned as by default, two methods put it in places of their own and nothing says so."""
+    methods = {
+        name: torch.export.export(Kept(), (torch.ones(rows, 16), torch.arange(rows)), strict=False)
+        for name, rows in (("prefill", 2), ("step", 1))
+    }
+    plan = MemoryPlanningPass(**({"share_mutable_buffers": True} if shared else {}))
+    program = to_edge_transform_and_lower(methods, partitioner=[XnnpackPartitioner()]).to_executorch(
+        ExecutorchBackendConfig(memory_planning_pass=plan)
+    )
+    path = tmp_path / "kept.pte"
+    with path.open("wb") as file:
+        program.write_to_file(file)
+    loaded = Runtime.get().load_program(path)
+    prefill, step = loaded.load_method("prefill"), loaded.load_method("step")
+    prefill.execute([torch.ones(2, 16), torch.arange(2)])
+    sums = step.execute([torch.ones(1, 16), torch.tensor([2])])[0].tolist()
+    assert (sums == [136, 136, 136, 0]) is shared, sums
 
 
 def test_attention_in_parts_is_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
