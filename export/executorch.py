@@ -1,10 +1,10 @@
-"""Graphs to ExecuTorch's .pte, lowered to XNNPACK, which computes on phones' CPUs.
+"""Graphs to ExecuTorch's .pte: lowered to XNNPACK, for phones' CPUs, or to Vulkan, for their GPUs.
 
 Knows torch's exporter and that engine, no graph.
 
-What XNNPACK does not take (layer norms, index arithmetic) stays with ExecuTorch's own kernels. Inputs are not
-copied into memory that the file plans: the engine reads them where the caller has them, a decoder's cache
-above all.
+What they do not take (of XNNPACK layer norms, index arithmetic) stays with ExecuTorch's own kernels. Inputs
+are not copied into memory that the file plans: the engine reads them where the caller has them, a decoder's
+cache above all.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def module2pte(
     path: Path,
     *,
     most: Mapping[str, int],
+    gpu: bool = False,
 ) -> Path:
     """Write `module` as `path` (.pte) and return it.
 
     Positional arguments are `inputs`, results `outputs`, in order; an input named `past_key.0` and all those
-    after it are one list. `most` is the largest extent of each named axis, from 1 up.
+    after it are one list. `most` is the largest extent of each named axis, from 1 up. `gpu`: for Vulkan.
     Raises ValueError where results are not `outputs` (a mistake in the graph's cut), WontFitError on a full
     disk, EnvironmentProblem where the folder cannot be written.
     """
@@ -60,7 +61,7 @@ def module2pte(
         _check_results(path.name, program, outputs)
         lowered = to_edge_transform_and_lower(
             program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention}),
-            partitioner=[XnnpackPartitioner()],
+            partitioner=[_vulkan(free=bool(most)) if gpu else XnnpackPartitioner()],
             # The quantizer's own operators are none of the core set that the check knows.
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         ).to_executorch(
@@ -72,6 +73,12 @@ def module2pte(
     except OSError as e:
         raise cannot_write(path, e) from e
     return path
+
+
+def _vulkan(*, free: bool) -> Any:
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+    return VulkanPartitioner({"require_dynamic_shapes": True} if free else {})
 
 
 class _Plain(nn.Module):

@@ -48,6 +48,11 @@ def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
 
 def write(job: Job) -> tuple[str, ...]:
     """See `Writer.write`."""
+    return lowered(job, gpu=False)
+
+
+def lowered(job: Job, *, gpu: bool) -> tuple[str, ...]:
+    """The same for a phone's CPU or its GPU."""
     inputs, outputs = specs(job.variant, job.name, job.scheme)
     with job.work.step() as place:
         path = place / f"{job.name}.pte"
@@ -55,11 +60,12 @@ def write(job: Job) -> tuple[str, ...]:
             checkpoint, language = job.part.checkpoint, job.variant.language
             longest = min(language.max_length, LONGEST or language.max_length)
             most = {"rows": ROWS, "tokens": TOKENS, "capacity": longest}
-            module2pte(filled(language, checkpoint.tensor, job.scheme), inputs, outputs, path, most=most)
+            decoder = filled(language, checkpoint.tensor, job.scheme)
+            module2pte(decoder, inputs, outputs, path, most=most, gpu=gpu)
             table = language2embedding(language, checkpoint.lazy, place, scheme=job.scheme)
             return path.name, table.name
         module = in_8_bits(job.part.module(), partial(_in_8_bits, job.scheme, job.name))
-        module2pte(module, inputs, outputs, path, most={})
+        module2pte(module, inputs, outputs, path, most={}, gpu=gpu)
     return (path.name,)
 
 

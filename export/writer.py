@@ -119,6 +119,10 @@ def writer_for(runtime: Runtime) -> Writer:
             from pam_edge.export import write_executorch
 
             return write_executorch
+        case "executorch_vulkan":
+            from pam_edge.export import write_vulkan
+
+            return write_vulkan
         case "coreml":
             logger = logging.getLogger("coremltools")
             level = logger.level

@@ -17,6 +17,7 @@ Runtime = Literal[
     "tensorrt",
     "tensorrt_rtx",
     "executorch",
+    "executorch_vulkan",
     "coreml",
 ]  # an engine that export knows a writer for
 
@@ -166,6 +167,14 @@ TARGETS: tuple[Target, ...] = (
         variant="pam-1.5b",
         fits=(_INT4, _INT8, Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4))),
         note="writing and verifying it needs `pip install 'pam-edge[export,android]'`",
+    ),
+    Target(
+        name="android-vulkan",
+        title="Android phones, on the GPU (Vulkan)",
+        runtime="executorch_vulkan",
+        variant="pam-1.5b",
+        fits=(_INT4, _INT8, Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4))),
+        note="lowered here, never run yet: an app with ExecuTorch's Vulkan backend shows what it computes",
     ),
     Target(
         name="iphone",

@@ -81,7 +81,7 @@ def open_session(bundle: Bundle, graph: str, *, threads: int = 0) -> Session:
             from pam_edge.runtimes.tensorrt import TrtSession
 
             return TrtSession(bundle, graph)
-        case "executorch":
+        case "executorch" | "executorch_vulkan":
             from pam_edge.runtimes.executorch import EtSession
 
             return EtSession(bundle, graph, threads=threads)
@@ -107,7 +107,7 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             from pam_edge.runtimes.tensorrt import TrtDecoder
 
             return TrtDecoder(bundle)
-        case "executorch":
+        case "executorch" | "executorch_vulkan":
             from pam_edge.runtimes.executorch import EtDecoder
 
             return EtDecoder(bundle, threads=threads)
@@ -128,8 +128,10 @@ def check_engine(runtime: str) -> None:
             from pam_edge.runtimes.tensorrt_engine import package
 
             package(runtime)
-        case "executorch":
-            import pam_edge.runtimes.executorch
+        case "executorch" | "executorch_vulkan":
+            from pam_edge.runtimes.executorch import check_backend
+
+            check_backend(runtime)
         case "coreml":
             import pam_edge.runtimes.coreml  # noqa: F401
         case other:

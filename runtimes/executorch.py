@@ -48,6 +48,15 @@ _FIRST_CAPACITY = 256  # positions; doubled when full
 _DTYPES = {1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "bool", 0: "uint8"}
 
 
+def check_backend(runtime: str) -> None:
+    """Raise EnvironmentProblem where this ExecuTorch lacks what the runtime's files are lowered to."""
+    backend = "VulkanBackend" if runtime == "executorch_vulkan" else "XnnpackBackend"
+    if not Runtime.get().backend_registry.is_available(backend):
+        raise EnvironmentProblem(
+            f"ExecuTorch's Python package has no {backend}: run the bundle in an Android app built with it"
+        )
+
+
 class EtSession:
     """`Session` of one graph of a bundle. `threads` 0 lets the engine choose; it has one pool a process.
     `traced`: the engine keeps what each operator took, for `trace`.
@@ -211,6 +220,7 @@ class _Loaded:
             raise UsageError(f"threads must be 0 (let the engine choose) or more, got {threads}")
         if threads:
             portable_lib._unsafe_reset_threadpool(threads)
+        check_backend(bundle.manifest.runtime)
         self._graph, self._traced = graph, traced
         self.fed: list[tuple[int, ...]] = []  # the first input's extents, of every call that is traced
         path = bundle.path(graph.files[0])

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
 from pam_edge.config import NANO, LanguageConfig
-from pam_edge.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
 from pam_edge.export import executorch as exporter
 from pam_edge.export.executorch import module2pte
 from pam_edge.export.pte_decoder import ROWS
 from pam_edge.export.pte_weights import filled, in_8_bits, weight_noise
 from pam_edge.losses import noise
 from pam_edge.quantize.schemes import SCHEMES
+from pam_edge.runtimes import open_session
 from pam_edge.runtimes.etdump import DELEGATE, executions
 from pam_edge.runtimes.executorch import EtDecoder, EtSession
 
@@ -58,11 +59,11 @@ OUTPUTS = (spec("mean", 1, 512), spec("each", 1, "count", 512))
 MOST = {"count": 20}
 
 
-def bundled(path: Path, inputs=INPUTS, outputs=OUTPUTS) -> Bundle:
+def bundled(path: Path, inputs=INPUTS, outputs=OUTPUTS, runtime: str = "executorch") -> Bundle:
     """A bundle of one graph, `pool`."""
     ref = file_ref(path)
     graph = Graph(name="pool", files=(ref,), inputs=inputs, outputs=outputs)
-    manifest = msgspec.structs.replace(tiny_manifest(NANO, (graph,), ref), runtime="executorch")
+    manifest = msgspec.structs.replace(tiny_manifest(NANO, (graph,), ref), runtime=runtime)
     return Bundle(path.parent, manifest)
 
 
@@ -155,6 +156,13 @@ def test_layers_in_8_bits_give_floats_of_each_positions_own_range(pool: Path, tm
     wanted, found = (EtSession(bundled(file), "pool").run(feeds)["each"][0] for file in (pool, path))
     lost = [noise(a, b) for a, b in zip(found, wanted, strict=True)]
     assert 1e-4 < max(lost) < 0.03
+
+
+def test_a_file_for_the_gpu_is_written_here_and_says_that_it_runs_elsewhere(tmp_path: Path) -> None:
+    path = module2pte(Pool(), INPUTS, OUTPUTS, tmp_path / "pool.pte", most=MOST, gpu=True)
+    assert b"VulkanBackend" in path.read_bytes()
+    with pytest.raises(EnvironmentProblem, match="no VulkanBackend: run the bundle in an Android app"):
+        open_session(bundled(path, runtime="executorch_vulkan"), "pool")
 
 
 class Attention(nn.Module):
