@@ -17,10 +17,11 @@ from pam_edge.captions import FRAMES
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.language import Language
+from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.perceiver import Perceiver, as_tokens, pixel_shuffle
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
-from tools.nano import crew, films, ship, train_memory
+from tools.nano import crew, films, ship, train_memory, train_sam
 from tools.nano.film_helpers import image_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.loop import Learner, run
@@ -43,6 +44,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[films.Films, films.L
     sizes = ((C, E, E), (C // 8, 4 * E, 4 * E), (C // 4, 2 * E, 2 * E))
     noise = (rng.standard_normal((*shape, *size), dtype=np.float32).astype(np.float16) for size in sizes)
     return films.open_films(folder), films.Looks(*noise)
+
+
+def test_what_draws_masks_alone_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    tower = VisionTower(NANO.vision).eval()
+    pictures, prompt = torch.randn(1, 3, 256, 256), (torch.full((1, 1, 2), 100.0), torch.ones(1, 1))
+    with torch.no_grad():
+        maps, _ = train_sam.look(tower, pictures, exact=True)
+        before = train_sam.decode(tower, maps, prompt, None)
+        for p in train_sam.drawing(tower).parameters():
+            p.mul_(1.5)
+        maps, _ = train_sam.look(tower, pictures, exact=True)
+        after = train_sam.decode(tower, maps, prompt, None)
+    for name in Decoded._fields:
+        same = torch.equal(getattr(before, name), getattr(after, name))
+        assert same == (name != "masks"), name
 
 
 def test_conditioning_is_the_trackers() -> None:

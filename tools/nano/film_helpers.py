@@ -60,7 +60,9 @@ class FilmHelpers(nn.Module):
         hidden = NANO.language.hidden_size
         self.place = nn.Linear(hidden, 2)
         self.shown = nn.Linear(hidden, 1)
-        self.pose = nn.Linear(hidden, _POSE)
+        self.pose = nn.Sequential(nn.Linear(hidden, 128), nn.GELU(), nn.Linear(128, _POSE))
+        whole = hidden * NANO.perceiver.semantic_tokens
+        self.semantic = nn.Sequential(nn.Linear(whole, 128), nn.GELU(), nn.Linear(128, _POSE))
         self.read = nn.Linear(hidden, _POSE)
         self.change = nn.Linear(hidden, _POSE)
         self.event = nn.Linear(hidden, len(EVENTS))
@@ -82,6 +84,20 @@ class FilmHelpers(nn.Module):
             figures["event_right"] = (scores.argmax(1) == event).float().mean().item()
         return 2 * place + shown + pose + 2 * read + 2 * change + 0.3 * named, figures
 
+    def frames(self, tokens: Tensor, shown: Tensor, pose: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Tokens of N frames of as many clips [N, T, H], `shown` [N, 8, 8], pose [N, 4] -> loss and figures.
+
+        A batch of clips shows few things, each many times: too few to learn what a turned thing looks like.
+        """
+        level = F.rms_norm(tokens, tokens.shape[-1:])
+        count, own = NANO.vision.embed_size**2 // 16, NANO.perceiver.semantic_tokens
+        place, seen, posed = self.part(level[:, None, :count], F.avg_pool2d(shown, 2)[:, None], pose[:, None])
+        whole = _miss(
+            self.semantic(level[:, count + 1 : count + 1 + own].flatten(1)), pose, torch.ones(len(pose))
+        )
+        figures = {"frame_pose": posed.item(), "frame_semantic": whole.item()}
+        return place + seen + 3 * posed + 3 * whole, figures
+
     def cells(self, tokens: Tensor, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
         """What image tokens miss: their own place, whether they show the target, its pose where they do."""
         coarse = F.avg_pool2d(truth.shown, 2)
@@ -91,15 +107,17 @@ class FilmHelpers(nn.Module):
             (first[:, None], truth.shown[:, :1], truth.pose[:, :1]),
             (later, coarse[:, 1:], truth.pose[:, 1:]),
         ]
-        place, shown, pose = (tokens.new_zeros(()) for _ in range(3))
-        for held, share, where in parts:
-            own = places(int(held.shape[2] ** 0.5)).to(held).expand(*held.shape[:2], -1, -1)
-            place = place + F.smooth_l1_loss(self.place(held), own, beta=0.1)
-            here = share.transpose(2, 3).flatten(2)  # tokens go down the columns: see `pixel_shuffle`
-            guess = self.shown(held)[..., 0]
-            shown = shown + F.binary_cross_entropy_with_logits(guess, here)
-            pose = pose + _miss(self.pose(held), where[:, :, None].expand(-1, -1, held.shape[2], -1), here)
+        missed = [self.part(*part) for part in parts]
+        place, shown, pose = (torch.stack(each).sum() for each in zip(*missed, strict=True))
         return place, shown, pose
+
+    def part(self, held: Tensor, share: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of tokens [B, F, side * side, H]: `share` [B, F, side, side], poses [B, F, 4]."""
+        own = places(int(held.shape[2] ** 0.5)).to(held).expand(*held.shape[:2], -1, -1)
+        place = F.smooth_l1_loss(self.place(held), own, beta=0.1)
+        here = share.transpose(2, 3).flatten(2)  # tokens go down the columns: see `pixel_shuffle`
+        shown = F.binary_cross_entropy_with_logits(self.shown(held)[..., 0], here)
+        return place, shown, _miss(self.pose(held), where[:, :, None].expand(-1, -1, held.shape[2], -1), here)
 
 
 def places(side: int) -> Tensor:

@@ -116,6 +116,21 @@ class Clips:
         truth = Truth(*(torch.from_numpy(np.stack(field)).to(device) for field in zip(*truths, strict=True)))
         return Lesson(seen[0], seen[1], asked, {}, truth)
 
+    def frames(self, rng: np.random.Generator, count: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Single frames of as many segments, the target in sight: maps [N, C, E, E], mask tokens [N, 2, C],
+        and of `Truth` what is shown [N, 8, 8] and the pose [N, 4].
+        """
+        rows: list[tuple[NDArray[Any], ...]] = []
+        while len(rows) < count:
+            film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
+            at = int(rng.integers(FRAMES))
+            shown, pose, seen, _ = self.truth(film, part, turned=False)
+            if seen[at]:
+                held = self.features.maps[film, part, at], self.features.tokens[film, part, at]
+                rows.append((*held, shown[at], pose[at]))
+        fields = zip(*rows, strict=True)
+        return tuple(torch.from_numpy(np.stack(field)).to(device).float() for field in fields)
+
     def truth(self, film: int, part: int, *, turned: bool) -> tuple[NDArray[Any], ...]:
         """One clip's fields of `Truth`."""
         pose, events, number = self.poses[film], self.told[film].events, NO_EVENT

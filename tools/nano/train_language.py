@@ -27,6 +27,7 @@ from tools.nano import crew
 from tools.nano.film_helpers import FilmHelpers
 from tools.nano.lessons import Clips, Regions
 from tools.nano.loop import Learner, begun, fused_attention, multiplied_in_bfloat16, run
+from tools.nano.resettle import resettle
 from tools.nano.segment_loss import CLASSES
 from tools.nano.tree import hidden, plant
 from tools.nano.video_words import batch_tokens
@@ -35,7 +36,8 @@ from tools.nano.words import Asked, Questions
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
-MIXED = (4, 5)  # regions and clips per process and step, where clips are taught too
+MIXED = (4, 4)  # regions and clips per process and step, where clips are taught too
+FRAMES = 24  # single ones beside them
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -115,6 +117,9 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     questions = Questions(Tokenizer.from_file(str(given.tokenizer)))
     regions = Regions(given.features, given.scenes, questions)
     clips = None if given.films is None else Clips(given.film_features, given.films, questions)
+    if given.resettle and clips is not None and not begun(learner, given):
+        maps, masks, *_ = clips.frames(np.random.default_rng(given.seed), 64, member.device)
+        resettle(perceiver, maps, masks)
     prefix, parts = torch.tensor(questions.before, device=member.device), (perceiver, language)
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -131,8 +136,12 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
                     more, right, states = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
                 loss = loss + more
+                maps, masks, shown, pose = clips.frames(rng, FRAMES, member.device)
+                singles = perceiver.later_frame(maps, masks).float()
         if filmed is not None and filmed.truth is not None:
             more, named = of_clips(seen, states, filmed.truth)
+            loss, figures = loss + more, figures | named
+            more, named = of_clips.frames(singles, shown, pose)
             loss, figures = loss + more, figures | named
         help_, named = of_regions(tokens, lesson.wanted)
         return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | named
@@ -147,6 +156,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--films", type=Path)
     parser.add_argument("--film-features", type=Path)
+    parser.add_argument("--resettle", action="store_true", help="see tools/nano/resettle.py")
     parser.add_argument("--tokenizer", type=Path, required=True)
     given = parser.parse_args()
     if (given.films is None) != (given.film_features is None):

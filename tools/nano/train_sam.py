@@ -1,9 +1,12 @@
 """Stage one: image encoder, prompt encoder and mask decoder of nano, from nothing.
 
     python -m tools.nano.train_sam --scenes FOLDER --out FOLDER --minutes 55
+    ... --start nano --masks-alone
 
-Started again with the same folder it goes on where it stopped. The schedule follows training time, not steps,
-by this process's own clock, since the machine is shared; the log says how many steps that was.
+With the latter only what draws masks from features learns: all that the language model and memory attention
+read of a picture stays as it is. Started again with the same folder it goes on where it stopped. The schedule
+follows training time, not steps, by this process's own clock, since the machine is shared; the log says how
+many steps that was.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pam_edge.config import NANO
 from pam_edge.export.checkpoint import load_vision, open_checkpoint
@@ -88,8 +91,14 @@ def second_round(
     return prompts._replace(coords=coords, labels=every), torch.where(chosen, coarse * 20 - 10, logits)
 
 
+def drawing(tower: VisionTower) -> nn.ModuleList:
+    """What draws masks from tokens and maps, and nothing else reads."""
+    head = tower.sam_mask_decoder
+    return nn.ModuleList([head.conv_s0, head.conv_s1, head.output_upscaling, head.output_hypernetworks_mlps])
+
+
 def step_loss(
-    parts: tuple[VisionTower, Helpers],
+    parts: tuple[VisionTower, Helpers | None],
     batch: Batch,
     rng: np.random.Generator,
     *,
@@ -97,7 +106,7 @@ def step_loss(
     exact: bool,
     device: torch.device,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss and figures of one batch."""
+    """Loss and figures of one batch; without helpers that of masks alone."""
 
     def put(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -116,23 +125,28 @@ def step_loss(
     there &= target.sum((1, 2, 3)) > 0
     decoded = decode(tower, maps, (put(prompts.coords), put(prompts.labels)), None)
     loss, iou = decoded_loss(decoded, target, there)
-    things = {n: put(batch.objects[n].astype(np.int64)) for n in ("kind", "colour", "pattern", "size")}
-    box = put(batch.objects["box"]) / SIDE
-    dense, cells = helpers.dense_loss(embed, owner, things | {"centre": (box[..., :2] + box[..., 2:]) / 2})
-    at = torch.arange(len(number), device=device) // (len(number) // len(owner))
-    wanted = {n: v[at, (number - 1).clamp(min=0)][there] for n, v in things.items()}
-    shown = Decoded(*(f[there] for f in decoded))
-    naming, kind, colour = helpers.naming_loss(shown, target[there], wanted)
     boxed = put(prompts.is_box)[there]
     figures = {
-        "mask": loss.item(), "dense": dense.item(), "naming": naming.item(), "cell_kind": float(cells),
-        "kind": float(kind), "colour": float(colour),
+        "mask": loss.item(),
         "click_iou": float(iou[~boxed].mean()) if (~boxed).any() else 0.0,
         "object": float(((decoded.object_score[:, 0] > 0) == there).float().mean()),
-    }  # fmt: skip
+    }
     if boxed.any():
         figures["box_iou"] = float(iou[boxed].mean())
-    loss = MASKS * loss + 0.3 * dense + 0.15 * naming
+    loss = MASKS * loss
+    if helpers is not None:
+        things = {n: put(batch.objects[n].astype(np.int64)) for n in ("kind", "colour", "pattern", "size")}
+        box = put(batch.objects["box"]) / SIDE
+        dense, cells = helpers.dense_loss(
+            embed, owner, things | {"centre": (box[..., :2] + box[..., 2:]) / 2}
+        )
+        at = torch.arange(len(number), device=device) // (len(number) // len(owner))
+        wanted = {n: v[at, (number - 1).clamp(min=0)][there] for n, v in things.items()}
+        shown = Decoded(*(f[there] for f in decoded))
+        naming, kind, colour = helpers.naming_loss(shown, target[there], wanted)
+        figures |= {"dense": dense.item(), "naming": naming.item(), "cell_kind": float(cells)}
+        figures |= {"kind": float(kind), "colour": float(colour)}
+        loss = loss + 0.3 * dense + 0.15 * naming
     if again:
         prompts, mask = second_round(rng, prompts, decoded, target)
         fixed = decode(tower, maps, (put(prompts.coords), put(prompts.labels)), mask)
@@ -149,8 +163,12 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     tower = VisionTower(NANO.vision)
     helpers = Helpers(NANO.vision.d_model)
     learned = (tower.image_encoder, tower.sam_prompt_encoder, tower.sam_mask_decoder, helpers)
+    if given.masks_alone:
+        tower.requires_grad_(False)
+        drawing(tower).requires_grad_(True)
     groups = crew.groups(learned, decay=DECAY)
-    groups[1]["params"].append(tower.no_mem_embed)
+    if not given.masks_alone:
+        groups[1]["params"].append(tower.no_mem_embed)
     learner = Learner("sam", "tower", tower, helpers, groups, SAVE_EVERY)
     if given.start is not None and not begun(learner, given):
         if given.start.suffix == ".pt":
@@ -168,7 +186,8 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
         batch = draw_batch(rng, scenes, pictures=PICTURES, prompts=PROMPTS, drawn=len(scenes.counts))
         again = progress > ROUNDS_FROM and np.random.default_rng([given.seed, step]).random() < ROUNDS_SHARE
         exact = progress > EXACT_FROM
-        return step_loss((tower, helpers), batch, rng, again=again, exact=exact, device=member.device)
+        parts = (tower, None if given.masks_alone else helpers)
+        return step_loss(parts, batch, rng, again=again, exact=exact, device=member.device)
 
     run(learner, given, member, losses)
 
@@ -177,6 +196,7 @@ def main() -> None:
     """Train until the minutes are used up."""
     parser = crew.options(__doc__, minutes=55, peak=PEAK, seed=SEED)
     parser.add_argument("--scenes", type=Path, required=True)
+    parser.add_argument("--masks-alone", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     crew.start_crew(given.processes, given.out, lambda member: train(member, given))
