@@ -24,6 +24,7 @@ from torch.export import Dim, ExportedProgram
 from pam_edge.bundle import TensorSpec
 from pam_edge.errors import EnvironmentProblem, cannot_write
 
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations
 try:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower

@@ -10,6 +10,7 @@ files without it. Knows bundles and this engine, no prompts and no text.
 from __future__ import annotations
 
 import copy
+import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from pam_edge.runtimes.checks import (
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.etdump import Execution, executions
 
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all of its Python side calls itself experimental

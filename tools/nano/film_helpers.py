@@ -1,10 +1,10 @@
 """Helper heads for clips, in training alone: what a frame shows must be readable, and what happened be read.
 
 Captions name motion in one word or two, which teaches slowly. Where a thing is, how large and how turned is
-known of every frame. The image tokens that show it are asked for that (the semantic ones hardly can know: no
-value that they attend to has a position in it), and the language model, behind each frame, for that too and
-for what changed since the first; behind the last one for the event. Every image token is asked where it lies
-itself: that teaches the perceiver to put it there within a hundred steps, and is what a place is read by.
+known of every frame. Image tokens that show it are asked for that, and a frame's semantic tokens together;
+the language model, behind each frame, for that too and for what changed since the first, and behind the last
+one for the event. Every image token is asked where it lies itself, which is what a place is read by: no value
+that the perceiver attends to has a position in it before, and it learns to put one there in a hundred steps.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pose_numbers(seed: int) -> NDArray[np.float32]:
 
 
 class FilmHelpers(nn.Module):
-    """Linear heads on image tokens and on the language model's states behind frames."""
+    """Heads on a frame's tokens and on the language model's states behind frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,9 +92,8 @@ class FilmHelpers(nn.Module):
         level = F.rms_norm(tokens, tokens.shape[-1:])
         count, own = NANO.vision.embed_size**2 // 16, NANO.perceiver.semantic_tokens
         place, seen, posed = self.part(level[:, None, :count], F.avg_pool2d(shown, 2)[:, None], pose[:, None])
-        whole = _miss(
-            self.semantic(level[:, count + 1 : count + 1 + own].flatten(1)), pose, torch.ones(len(pose))
-        )
+        told = self.semantic(level[:, count + 1 : count + 1 + own].flatten(1))
+        whole = _miss(told, pose, pose.new_ones(len(pose)))
         figures = {"frame_pose": posed.item(), "frame_semantic": whole.item()}
         return place + seen + 3 * posed + 3 * whole, figures
 
