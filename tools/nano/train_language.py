@@ -36,8 +36,8 @@ from tools.nano.words import Asked, Questions
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
-MIXED = (4, 4)  # regions and clips per process and step, where clips are taught too
-FRAMES = 24  # single ones beside them
+MIXED = (12, 3)  # regions and clips per process and step, where clips are taught too
+FRAMES = 12  # single ones beside them
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
