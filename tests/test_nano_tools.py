@@ -24,7 +24,9 @@ from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew, films, ship, train_memory, train_sam
 from tools.nano.film_helpers import image_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
+from tools.nano.lessons import frame_order
 from tools.nano.loop import Learner, run
+from tools.nano.resettle import SIZE, resettle
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
 from tools.nano.tree import STRESS, plant
 from tools.nano.video_words import BACKWARDS, batch_tokens, told_backwards
@@ -60,6 +62,30 @@ def test_what_draws_masks_alone_changes_nothing_else() -> None:
     for name in Decoded._fields:
         same = torch.equal(getattr(before, name), getattr(after, name))
         assert same == (name != "masks"), name
+
+
+def test_later_frames_are_put_back_among_the_others() -> None:
+    torch.manual_seed(0)
+    perceiver, maps, tokens = Perceiver(NANO), torch.randn(6, C, E, E), torch.randn(6, 2, C)
+    with torch.no_grad():
+        perceiver.proj.weight.mul_(300)
+        perceiver.mm_projector_img[2].bias += 40
+        resettle(perceiver, maps, tokens)
+        first = perceiver.first_frame(maps, tokens)[:, : E * E // 4]
+        later = perceiver.later_frame(maps, tokens)[:, : E * E // 16]
+    assert first.square().mean().sqrt() == pytest.approx(SIZE, rel=1e-3)
+    assert first.mean((0, 1)).abs().max() < 1e-4
+    assert 0.3 * SIZE < later.square().mean().sqrt() < 2 * SIZE
+
+
+def test_warped_frames_keep_their_order_and_ends() -> None:
+    orders = [frame_order(np.random.default_rng(i), turned=i % 2 == 1, warped=True) for i in range(20)]
+    for i, order in enumerate(orders):
+        forwards = order[::-1] if i % 2 else order
+        assert len(order) == FRAMES and (np.diff(forwards) >= 0).all()
+        assert (forwards[0], forwards[-1]) == (0, FRAMES - 1)
+    assert len({tuple(sorted(order)) for order in orders}) > 5
+    assert frame_order(np.random.default_rng(0), turned=False, warped=False).tolist() == list(range(FRAMES))
 
 
 def test_conditioning_is_the_trackers() -> None:

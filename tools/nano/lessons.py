@@ -39,6 +39,8 @@ from tools.nano.words import Asked, Questions
 WITHOUT_HISTORY = 0.2  # share of later segments that are told as if nothing had been before
 BACKWARDS_SHARE = 0.4
 WHOLE_SHARE = 0.3  # of the clips that are read, told as a whole
+WARPED_SHARE = 0.6  # of segments, their frames at other times: 480 clips are soon known by heart
+GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
 
 
 class Lesson(NamedTuple):
@@ -106,13 +108,16 @@ class Clips:
                 film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
             said = self.told[film]
             turned = part != WHOLE and said.events[part] in BACKWARDS and rng.random() < BACKWARDS_SHARE
-            step = -1 if turned else 1
-            maps.append(np.asarray(self.features.maps[film, part])[::step])
-            tokens.append(np.asarray(self.features.tokens[film, part])[::step])
+            order = frame_order(rng, turned=turned, warped=part != WHOLE and rng.random() < WARPED_SHARE)
+            maps.append(np.asarray(self.features.maps[film, part])[order])
+            tokens.append(np.asarray(self.features.tokens[film, part])[order])
             alone = part == WHOLE or part == 0 or rng.random() < WITHOUT_HISTORY
             asked.append([self.asked(said, part, lang, alone=alone, turned=turned) for lang in LANGUAGES])
-            truths.append(self.truth(film, part, turned=turned))
+            truths.append(self.truth(film, part, order, turned=turned))
         seen = [torch.from_numpy(np.stack(field)).to(device).float() for field in (maps, tokens)]
+        draw = torch.Generator(device).manual_seed(int(rng.integers(1 << 31)))
+        noise = torch.empty_like(seen[0]).normal_(0, GRAIN * float(rng.random()), generator=draw)
+        seen[0] = seen[0] + noise
         truth = Truth(*(torch.from_numpy(np.stack(field)).to(device) for field in zip(*truths, strict=True)))
         return Lesson(seen[0], seen[1], asked, {}, truth)
 
@@ -124,20 +129,22 @@ class Clips:
         while len(rows) < count:
             film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
             at = int(rng.integers(FRAMES))
-            shown, pose, seen, _ = self.truth(film, part, turned=False)
+            shown, pose, seen, _ = self.truth(film, part, np.arange(FRAMES), turned=False)
             if seen[at]:
                 held = self.features.maps[film, part, at], self.features.tokens[film, part, at]
                 rows.append((*held, shown[at], pose[at]))
         fields = zip(*rows, strict=True)
         return tuple(torch.from_numpy(np.stack(field)).to(device).float() for field in fields)
 
-    def truth(self, film: int, part: int, *, turned: bool) -> tuple[NDArray[Any], ...]:
-        """One clip's fields of `Truth`."""
+    def truth(
+        self, film: int, part: int, order: NDArray[np.int64], *, turned: bool
+    ) -> tuple[NDArray[Any], ...]:
+        """One clip's fields of `Truth`, its frames in that order."""
         pose, events, number = self.poses[film], self.told[film].events, NO_EVENT
         if part == WHOLE:
-            frames = np.array(frame_choice(len(pose)))
+            frames = np.array(frame_choice(len(pose)))[order]
         else:
-            frames = np.arange(FRAMES)[:: -1 if turned else 1] + part * FRAMES
+            frames = order + part * FRAMES
             number = EVENTS.index(BACKWARDS[events[part]] if turned else events[part])
         target = self.drawn.film[film]["target"]
         whose = self.drawn.owner[film, : len(pose)][frames]
@@ -156,3 +163,10 @@ class Clips:
             () if part == WHOLE else self.questions.happening(text, lang),
         )
         return Asked(self.questions.video(lang, before), answer, stressed)
+
+
+def frame_order(rng: np.random.Generator, *, turned: bool, warped: bool) -> NDArray[np.int64]:
+    """Which of a segment's frames are read, in which order: faster at first or at last where `warped`."""
+    at = np.linspace(0, 1, FRAMES) ** (float(np.exp(rng.uniform(-0.5, 0.5))) if warped else 1.0)
+    order = np.rint(at * (FRAMES - 1)).astype(np.int64)
+    return order[::-1] if turned else order
