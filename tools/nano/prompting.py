@@ -35,8 +35,21 @@ class Batch(NamedTuple):
     prompts: Prompts
 
 
+class Mix(NamedTuple):
+    """What share of prompts is of which kind; the rest are clicks on the ground."""
+
+    click: float = 0.52
+    box: float = 0.30
+    both: float = 0.05
+    several: float = 0.06  # clicks, a negative one among them at times
+
+
+MIX = Mix()
+BOXES = Mix(click=0.30, box=0.56, both=0.03, several=0.05)
+
+
 def draw_batch(
-    rng: np.random.Generator, scenes: Rendered, *, pictures: int, prompts: int, drawn: int
+    rng: np.random.Generator, scenes: Rendered, *, pictures: int, prompts: int, drawn: int, mix: Mix = MIX
 ) -> Batch:
     """A random batch from the first `drawn` scenes, mirrored at random."""
     images = np.empty((pictures, SIDE, SIDE, 3), np.uint8)
@@ -53,9 +66,8 @@ def draw_batch(
         if flip:
             mirror(things)
         objects.append(things)
-        parts.append(
-            prompts_for(rng, (owner[b], scenes.depth[i][:, ::step]), things[: scenes.counts[i]], prompts)
-        )
+        maps = owner[b], scenes.depth[i][:, ::step]
+        parts.append(prompts_for(rng, maps, things[: scenes.counts[i]], prompts, mix=mix))
     joined = Prompts(*(np.concatenate(field) for field in zip(*parts, strict=True)))
     return Batch(images, owner, np.stack(objects), joined)
 
@@ -72,6 +84,8 @@ def prompts_for(
     maps: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     things: NDArray[Any],
     count: int,
+    *,
+    mix: Mix = MIX,
 ) -> Prompts:
     """`count` prompts for one picture; `maps` are owner and depth."""
     coords = np.zeros((count, SLOTS_OF_A_PROMPT, 2), np.float32)
@@ -79,20 +93,21 @@ def prompts_for(
     target = np.zeros(count, np.int64)
     is_box = np.zeros(count, bool)
     order = rng.permutation(len(things))
+    clicks, boxes, both, several = np.cumsum(mix)
     for p in range(count):
         number = int(order[p % len(order)]) + 1
         target[p] = number
         thing, choice = things[number - 1], rng.random()
-        if choice < 0.52:
+        if choice < clicks:
             centre = rng.random() < 0.25
             coords[p, 0] = thing["click"] if centre else click(rng, maps, number)
             labels[p, 0] = 1
-        elif choice < 0.82:
+        elif choice < boxes:
             coords[p, :2], labels[p, :2], is_box[p] = box(rng, thing["box"]), (2, 3), True
-        elif choice < 0.87:
+        elif choice < both:
             coords[p, :2], labels[p, :2] = box(rng, thing["box"]), (2, 3)
             coords[p, 2], labels[p, 2] = click(rng, maps, number), 1
-        elif choice < 0.93:
+        elif choice < several:
             for slot in range(int(rng.integers(2, 4))):
                 coords[p, slot], labels[p, slot] = click(rng, maps, number), 1
             if rng.random() < 0.5:

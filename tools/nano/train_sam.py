@@ -29,7 +29,7 @@ from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew
 from tools.nano.data import SIDE, open_rendered
 from tools.nano.loop import Learner, begun, run
-from tools.nano.prompting import EMPTY, Batch, Prompts, corrections, draw_batch
+from tools.nano.prompting import BOXES, EMPTY, MIX, Batch, Prompts, corrections, draw_batch
 from tools.nano.segment_loss import FINE, Helpers, decoded_loss
 
 SEED = 3
@@ -183,7 +183,14 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([given.seed, step, member.rank])
-        batch = draw_batch(rng, scenes, pictures=PICTURES, prompts=PROMPTS, drawn=len(scenes.counts))
+        batch = draw_batch(
+            rng,
+            scenes,
+            pictures=PICTURES,
+            prompts=PROMPTS,
+            drawn=len(scenes.counts),
+            mix=BOXES if given.masks_alone else MIX,
+        )
         again = progress > ROUNDS_FROM and np.random.default_rng([given.seed, step]).random() < ROUNDS_SHARE
         exact = progress > EXACT_FROM
         parts = (tower, None if given.masks_alone else helpers)
