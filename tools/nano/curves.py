@@ -69,7 +69,11 @@ LANGUAGE = (
     ),
     (
         "Language part: share right",
-        {"token_right": "answer tokens", "clip_token_right": "caption tokens, clips"}
+        {
+            "token_right": "answer tokens",
+            "clip_token_right": "caption tokens, clips",
+            "event_right": "event, behind a clip's last frame",
+        }
         | {f"helper_{name}": f"{name}, semantic tokens" for name in ("kind", "colour", "pattern", "size")},
     ),
 )
