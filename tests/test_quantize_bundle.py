@@ -34,7 +34,7 @@ from pam_edge.verify import verify
 
 
 def few() -> Samples:
-    return world_samples(count=3)
+    return world_samples(count=6)
 
 
 def settled(scheme: str, source: Path) -> QuantizePlan:
@@ -208,7 +208,7 @@ def test_the_report_tells_every_part_and_marks_what_suffers(
         Rule("w8a8", graph="perceiver", dimensions=2, elements=20_000),
     )
     plan = dataclasses.replace(settled("int4", float_nano), scheme=Scheme("few", "", rules))
-    limit = 1e-3  # of what a part may do alone
+    limit = 2.5e-3  # of what a part may do alone
     monkeypatch.setattr("pam_edge.export.sensitivity_report.keep_float", partial(keep_float, limit=limit))
     found = sensitivity_report(plan, tmp_path)
     vision = [row for row in found if row.graph == "perceiver"]
