@@ -77,8 +77,10 @@ def module2pte(
 
 
 def _vulkan(*, free: bool) -> Any:
+    level = logging.getLogger().level
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
+    logging.getLogger().setLevel(level)  # the import makes it talk
     return VulkanPartitioner({"require_dynamic_shapes": True} if free else {})
 
 
