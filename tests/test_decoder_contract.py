@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-from engine_here import Made, ready
+from engine_here import Made, made_once, plain, ready
 from fake_tensorrt import built, cached_bundle
 from tiny_language import TINY, tiny_bundle, tiny_package, tiny_pte, tiny_weights
 
@@ -29,12 +28,8 @@ Same = Callable[[np.ndarray, np.ndarray], None]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The same weights for each engine, made when first asked for."""
-    place = tmp_path_factory.mktemp("bundles")
 
-    @cache
-    def make(engine: str) -> Bundle:
-        folder = place / engine
-        folder.mkdir()
+    def write(engine: str, folder: Path) -> Bundle:
         match engine:
             case "onnxruntime":
                 return tiny_bundle(folder)
@@ -45,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             case _:
                 return tiny_package(folder)
 
-    return make
+    return made_once(tmp_path_factory, write)
 
 
 @pytest.fixture(params=DECODERS)
@@ -64,9 +59,7 @@ def new(kind: str, made: Made) -> Decoder:
             bundle = made("onnxruntime")
             return KvDecoder(open_session(bundle, "decoder", threads=1), TINY, TokenTable.open(bundle))
         case "plain":
-            cached = made("tensorrt")
-            runtime = msgspec.structs.replace(cached.manifest, runtime="onnxruntime")
-            return open_decoder(Bundle(cached.folder, runtime), threads=1)
+            return open_decoder(plain(made), threads=1)
         case _:
             weights = tiny_weights(TINY)
             table = TokenTable(weights["language.embed_tokens.weight"])

@@ -8,13 +8,13 @@ evaluator, every axis fixed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from engine_here import Made, ready
+from engine_here import Made, made_once, plain, ready
 from fake_tensorrt import built
 from tiny_language import tiny_manifest
 from torch import Tensor, nn
@@ -60,12 +60,8 @@ def border(count: int | str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The module for each engine, made when first asked for."""
-    place = tmp_path_factory.mktemp("bundles")
 
-    @cache
-    def make(engine: str) -> Bundle:
-        folder = place / engine
-        folder.mkdir()
+    def write(engine: str, folder: Path) -> Bundle:
         (inputs, outputs), module = border("count"), Pool()
         profiles: tuple[Profile, ...] = ()
         match engine:
@@ -90,7 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         bundle = Bundle(folder, manifest)
         return built(bundle) if engine == "tensorrt" else bundle
 
-    return make
+    return made_once(tmp_path_factory, write)
 
 
 @pytest.fixture(params=SESSIONS)
@@ -101,11 +97,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, made: 
 
 @pytest.fixture
 def session(kind: str, made: Made) -> Session:
-    if kind == "plain":
-        bundle = made("tensorrt")
-        manifest = msgspec.structs.replace(bundle.manifest, runtime="onnxruntime")
-        return open_session(Bundle(bundle.folder, manifest), "pool")
-    return open_session(made(kind), "pool")
+    return open_session(plain(made) if kind == "plain" else made(kind), "pool")
 
 
 def feeds(count: int = COUNT, seed: int = 0) -> Feeds:
