@@ -129,10 +129,10 @@ class Clips:
         while len(rows) < count:
             film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
             at = int(rng.integers(FRAMES))
-            shown, pose, seen, _ = self.truth(film, part, np.arange(FRAMES), turned=False)
-            if seen[at]:
+            shown, pose, seen, _ = self.truth(film, part, np.array([at]), turned=False)
+            if seen[0]:
                 held = self.features.maps[film, part, at], self.features.tokens[film, part, at]
-                rows.append((*held, shown[at], pose[at]))
+                rows.append((*held, shown[0], pose[0]))
         fields = zip(*rows, strict=True)
         return tuple(torch.from_numpy(np.stack(field)).to(device).float() for field in fields)
 
@@ -158,11 +158,8 @@ class Clips:
         text = said.whole[lang] if part == WHOLE else (said.alone if alone else said.parts)[part][lang]
         if turned:
             text = told_backwards(text, said.events[part], lang)
-        answer, stressed = (
-            self.questions.answer(text),
-            () if part == WHOLE else self.questions.happening(text, lang),
-        )
-        return Asked(self.questions.video(lang, before), answer, stressed)
+        stressed = () if part == WHOLE else self.questions.happening(text, lang)
+        return Asked(self.questions.video(lang, before), self.questions.answer(text), stressed)
 
 
 def frame_order(rng: np.random.Generator, *, turned: bool, warped: bool) -> NDArray[np.int64]:
