@@ -27,12 +27,13 @@ Task = Literal["image", "clicks", "video", "decode", "operators"]
 TASKS: tuple[Task, ...] = get_args(Task)
 ANSWER = "brief"
 _PICTURE = ("image_encoder", "mask_decoder", "perceiver", DECODER)
+_VIDEO = (*_PICTURE, "memory_attention", "memory_encoder", "perceiver_frame")
 GRAPHS: dict[Task, tuple[str, ...]] = {
     "image": _PICTURE,
     "clicks": _PICTURE,
-    "video": (*_PICTURE, "memory_attention", "memory_encoder", "perceiver_frame"),
+    "video": _VIDEO,
     "decode": (DECODER,),
-    "operators": (*_PICTURE, "memory_attention", "memory_encoder", "perceiver_frame"),
+    "operators": _VIDEO,
 }
 Mark = Callable[[str], None]
 
@@ -223,7 +224,7 @@ def _operators(opened: Opened, work: Work, mark: Mark) -> Turn:
     if not isinstance(opened, Traced):
         raise ValueError("operators are told by a bundle that is opened for that")
     turn = Turn()
-    opened.open(GRAPHS["operators"])  # again, where a turn was before this one
+    opened.open(_VIDEO)  # again, where a turn was before this one
     began = time.perf_counter_ns()
     _image(opened, work, mark)
     _video(opened, work, mark)

@@ -7,7 +7,7 @@ are floats. torchao's tensor carries all this through the exporter. Knows keys a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -55,11 +55,11 @@ def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Sc
     return _plain(module)
 
 
-def in_8_bits(module: nn.Module, takes: Callable[[str, Sequence[int]], bool]) -> nn.Module:
-    """The same module with those linear layers in 8 bits whose weight's name and shape `takes` agrees to."""
+def in_8_bits(module: nn.Module, scheme: Scheme, graph: str) -> nn.Module:
+    """The same module, a graph's, with those linear layers in 8 bits whose activations the scheme has so."""
     for name, layer in module.named_modules():
         weight = f"{name}.weight"
-        if isinstance(layer, nn.Linear) and takes(weight, layer.weight.shape):
+        if isinstance(layer, nn.Linear) and scheme.storage(graph, weight, layer.weight.shape) == "w8a8":
             held = _integers(layer.weight.detach().float(), "q8", weight)
             layer.weight = nn.Parameter(held, requires_grad=False)
     return _plain(module)
@@ -119,13 +119,14 @@ def _integers(weight: Tensor, storage: Stored, key: str) -> Tensor:
             f"{key}: rows of {width} values do not divide into blocks of {BLOCK}; use scheme int8"
         )
     block = BLOCK if storage == "q4" else width
+    scale = _scales(weight, block, BITS[storage])
     found: Tensor = IntxUnpackedToInt8Tensor.from_hp(
         weight,
         (1, block),
         _INT4 if storage == "q4" else torch.int8,
         activation_quantization=Activations.INT8_ASYM_PER_TOKEN,
         intx_choose_qparams_algorithm=None,
-        custom_scale=(scale := _scales(weight, block, BITS[storage])),
+        custom_scale=scale,
         custom_zero_point=torch.zeros_like(scale, dtype=torch.int8),
     )
     return found

@@ -14,7 +14,7 @@ from pam_edge.export.coreml_decoder import decoder_specs, language2coreml
 from pam_edge.export.coreml_package import SUFFIX
 from pam_edge.export.embedding_file import language2embedding
 from pam_edge.export.graphs import GraphName, fixed, graph_specs
-from pam_edge.export.writer import Appetite, Border, Job
+from pam_edge.export.writer import CLIP, Appetite, Border, Job
 from pam_edge.memory import PROMPTED
 from pam_edge.quantize.schemes import Scheme
 from pam_edge.targets import Tolerance
@@ -22,8 +22,7 @@ from pam_edge.targets import Tolerance
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "coremltools", "numpy", "tokenizers")
 CALIBRATES = False  # integers are weights alone
 POINTS = 16  # slots for the points of a prompt, a box's corners among them
-# A clip of 16 frames (1,043 + 15 * 275 positions of PAM), its question and a long answer.
-LONGEST: int | None = 6144
+LONGEST: int | None = CLIP
 # The modules' float32 weights beside coremltools' and those of the package; the decoder's as they are stored,
 # its tied head in its own package.
 APPETITE = Appetite(vision=3.0, language=0.5, vocabularies=2, cache="float16", cached=LONGEST)
@@ -60,9 +59,7 @@ def write(job: Job) -> tuple[str, ...]:
 
 def shortened(language: LanguageConfig) -> LanguageConfig:
     """The same model, reading no more positions than its cache is made for."""
-    return msgspec.structs.replace(
-        language, max_length=min(language.max_length, LONGEST or language.max_length)
-    )
+    return msgspec.structs.replace(language, max_length=min(language.max_length, CLIP))
 
 
 def described(graph: Graph, variant: Variant, scheme: Scheme) -> Graph:

@@ -8,8 +8,6 @@ nano's region tokens came out as zeros. What a scheme stores in 16 bits stays in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,7 +19,7 @@ from pam_edge.export.executorch import module2pte
 from pam_edge.export.graphs import GraphName, fixed, graph_specs
 from pam_edge.export.pte_decoder import ROWS, TOKENS, cached_specs
 from pam_edge.export.pte_weights import filled, in_8_bits, weight_noise
-from pam_edge.export.writer import Appetite, Border, Job
+from pam_edge.export.writer import CLIP, Appetite, Border, Job
 from pam_edge.gate import check
 from pam_edge.golden import Losses
 from pam_edge.quantize.schemes import Scheme
@@ -32,8 +30,7 @@ TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy",
 # integers two layers of PAM-1.5B's width took 1.2 of their floats.
 APPETITE = Appetite(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
 CALIBRATES = False
-# A clip of 16 frames (1,043 + 15 * 275 positions of PAM), its question and a long answer.
-LONGEST: int | None = 6144
+LONGEST: int | None = CLIP
 # Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
 _SLOTS = MappingProxyType({"points": 16, "memories": 7, "pointers": 16})
 
@@ -58,13 +55,13 @@ def lowered(job: Job, *, gpu: bool) -> tuple[str, ...]:
         path = place / f"{job.name}.pte"
         if job.name == "decoder":
             checkpoint, language = job.part.checkpoint, job.variant.language
-            longest = min(language.max_length, LONGEST or language.max_length)
+            longest = min(language.max_length, CLIP)
             most = {"rows": ROWS, "tokens": TOKENS, "capacity": longest}
             decoder = filled(language, checkpoint.tensor, job.scheme)
             module2pte(decoder, inputs, outputs, path, most=most, gpu=gpu)
             table = language2embedding(language, checkpoint.lazy, place, scheme=job.scheme)
             return path.name, table.name
-        module = in_8_bits(job.part.module(), partial(_in_8_bits, job.scheme, job.name))
+        module = in_8_bits(job.part.module(), job.scheme, job.name)
         module2pte(module, inputs, outputs, path, most={}, gpu=gpu)
     return (path.name,)
 
@@ -88,7 +85,3 @@ def checks(folder: Path, checkpoint: Checkpoint, scheme: Scheme, tolerance: Tole
 def rehearse(bundle: Bundle) -> Verification | None:
     """No other engine reads these files."""
     return None
-
-
-def _in_8_bits(scheme: Scheme, graph: str, weight: str, shape: Sequence[int]) -> bool:
-    return scheme.storage(graph, weight, shape) == "w8a8"

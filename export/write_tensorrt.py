@@ -49,12 +49,6 @@ APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True, cache="float16
 CALIBRATES = True
 LONGEST: int | None = None
 WIDE = "float-"  # before the names of files that a smaller graph is made of
-POINTS = 32  # of a prompt, at most
-ROWS_AT_ONCE, CHUNK, CAPACITY = (
-    8,
-    512,
-    6144,
-)  # of a decoder: answers side by side, positions a call and in all
 
 
 def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:

@@ -25,6 +25,9 @@ from pam_edge.quantize.calibrate import Samples
 from pam_edge.quantize.schemes import Scheme
 from pam_edge.targets import Runtime, Tolerance
 
+# Positions of a clip of 16 frames (1,043 + 15 * 275 of PAM), its question and a long answer: what a cache is
+# made for where its length is fixed.
+CLIP = 6144
 Border = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs
 
 

@@ -97,11 +97,14 @@ def _shared(gigabytes: float, left: float) -> Memory:
     )
 
 
+_FP32 = Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4))
+
 # Android sets native memory no limit; it kills what is largest when memory runs out.
 _ANDROID = Memory(
     4_000_000_000,
     "what a phone of 8 GB (Galaxy S23) had available, reported at github.com/pytorch/executorch/issues/3599",
 )
+_EXECUTORCH = (_INT4, _INT8, _FP32)
 
 # Everything is computed in float16; no integers but weights, so that features lose less than where
 # activations are integers too. Not held against any device yet.
@@ -114,7 +117,7 @@ TARGETS: tuple[Target, ...] = (
         runtime="onnxruntime",
         variant="pam-3b",
         fits=(
-            Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4)),
+            _FP32,
             Fit("fp16", Limits(tensors=1e-2, masks=2e-2, logits=2e-2)),
             _INT8,
             _INT4,
@@ -171,7 +174,7 @@ TARGETS: tuple[Target, ...] = (
         title="Android phone with 8 GB, on the CPU (XNNPACK)",
         runtime="executorch",
         variant="pam-1.5b",
-        fits=(_INT4, _INT8, Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4))),
+        fits=_EXECUTORCH,
         note="writing and verifying it needs `pip install 'pam-edge[export,android]'`",
         memory=_ANDROID,
     ),
@@ -180,7 +183,7 @@ TARGETS: tuple[Target, ...] = (
         title="Android phone with 8 GB, on the GPU (Vulkan)",
         runtime="executorch_vulkan",
         variant="pam-1.5b",
-        fits=(_INT4, _INT8, Fit("fp32", Limits(tensors=1e-4, masks=1e-4, logits=1e-4))),
+        fits=_EXECUTORCH,
         note="lowered here, never run yet: an app with ExecuTorch's Vulkan backend shows what it computes",
         memory=_ANDROID,
     ),

@@ -26,7 +26,7 @@ from pam_edge.export.executorch import module2pte
 from pam_edge.export.pte_decoder import ROWS
 from pam_edge.export.pte_weights import filled, in_8_bits, weight_noise
 from pam_edge.losses import noise
-from pam_edge.quantize.schemes import SCHEMES
+from pam_edge.quantize.schemes import SCHEMES, Rule, Scheme
 from pam_edge.runtimes import open_session
 from pam_edge.runtimes.etdump import DELEGATE, executions
 from pam_edge.runtimes.executorch import EtDecoder, EtSession
@@ -148,7 +148,10 @@ def test_a_wrong_cut_is_a_mistake_of_ours(tmp_path: Path) -> None:
 
 
 def test_layers_in_8_bits_give_floats_of_each_positions_own_range(pool: Path, tmp_path: Path) -> None:
-    module = in_8_bits(Pool(), lambda weight, shape: weight == "second.weight" and shape == (512, 512))
+    second = Scheme(
+        "second", "", (Rule("w8a8", graph="pool", tensor="second.weight", dimensions=2, elements=512 * 512),)
+    )
+    module = in_8_bits(Pool(), second, "pool")
     path = module2pte(module, INPUTS, OUTPUTS, tmp_path / "small.pte", most=MOST)
     assert path.stat().st_size < 0.4 * pool.stat().st_size
     feeds = points(15)
