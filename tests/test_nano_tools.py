@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from tools.nano.loop import Learner, run
 from tools.nano.resettle import SIZE, resettle
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
 from tools.nano.tree import STRESS, plant
-from tools.nano.video_words import BACKWARDS, batch_tokens, told_backwards
+from tools.nano.video_words import BACKWARDS, batch_tokens, renamed, told_backwards
 from tools.nano.words import Asked, Questions
 
 CPU = torch.device("cpu")
@@ -229,6 +230,16 @@ def test_a_segment_backwards_is_told_backwards() -> None:
                     turned += again != text
                     assert told_backwards(again, BACKWARDS[part.event], lang) == text
     assert turned > 2
+
+
+def test_a_segment_of_another_thing_is_the_worlds_caption_of_it() -> None:
+    for seed in range(3):
+        filmed = clip(seed)
+        other = replace(filmed, target=Combo("scissors", "green", "plain"))
+        for k in range(len(filmed.segments)):
+            for lang in ("en", "zh"):
+                text = segment_caption(filmed, k, lang)
+                assert renamed(text, other.target, lang) == segment_caption(other, k, lang) != text
 
 
 def test_questions_of_ones_own_have_one_right_answer() -> None:

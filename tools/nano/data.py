@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -30,16 +31,20 @@ from pam_edge.benchmarks.world import (
     centre_click,
     scene,
 )
+from pam_edge.benchmarks.world.draw import Pose
+from pam_edge.benchmarks.world.moves import MAX_TURN, Field
 
 SIDE = 256
 SLOTS = 12  # annotated objects of a scene, at most
+CELLS = 8  # along a side of the picture, where it is asked what a cell shows: nano's image tokens
 DEEP = 6  # depth is counted up to this
 SIZES = ("small", "medium", "large")
 KIND_AT = {k.name: i for i, k in enumerate(KINDS)}
 COLOUR_AT = {c.name: i for i, c in enumerate(COLOURS)}
 PATTERN_AT = {p: i for i, p in enumerate(PATTERNS)}
+USUAL_SIZE = 80.0  # of a thing, in a field's units
 # What is known of an object: four class numbers (from 0), its box x0, y0, x1, y1 and its centre click x, y,
-# both in pixels of the S x S picture.
+# both in pixels of the S x S picture, and its pose as in `pose_numbers`.
 OBJECT = np.dtype(
     [
         ("kind", "i2"),
@@ -48,6 +53,7 @@ OBJECT = np.dtype(
         ("size", "i2"),
         ("box", "f4", 4),
         ("click", "f4", 2),
+        ("pose", "f4", 4),
     ]
 )
 
@@ -110,13 +116,28 @@ def records(drawn: Scene) -> NDArray[Any]:
     """[objects] OBJECT of one scene."""
     out = np.zeros(len(drawn.objects), OBJECT)
     scale = np.array([SIDE / drawn.width, SIDE / drawn.height], np.float32)
+    field = Field(drawn.width, drawn.height, math.sqrt(drawn.width * drawn.height) / 256)
     for row, thing in zip(out, drawn.objects, strict=True):
         row["kind"], row["colour"] = KIND_AT[thing.kind], COLOUR_AT[thing.colour]
         row["pattern"], row["size"] = PATTERN_AT[thing.pattern], SIZES.index(thing.size)
         box = thing.box
         row["box"] = np.array([box.x, box.y, box.x + box.w, box.y + box.h]) * np.tile(scale, 2)
         row["click"] = np.array(centre_click(thing.mask)) * scale
+        row["pose"] = pose_numbers(field, thing.pose)
     return out
+
+
+def pose_numbers(field: Field, pose: Pose) -> tuple[float, float, float, float]:
+    """A pose as it is learnt: x and y in 0..1 of the picture, doublings of the usual size, turn in -1..1."""
+    doublings = math.log2(pose.size / field.unit / USUAL_SIZE)
+    return pose.x / field.width, pose.y / field.height, doublings, pose.angle / MAX_TURN
+
+
+def shown_in_cells(whose: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+    """How much of each cell of a picture shows `target`: owners [..., S, S] -> [..., CELLS, CELLS]."""
+    cell = whose.shape[-1] // CELLS
+    here = (whose == target).reshape(*whose.shape[:-2], CELLS, cell, CELLS, cell)
+    return here.mean((-3, -1), dtype=np.float32)
 
 
 def answers_of(drawn: Scene) -> list[dict[str, dict[str, str]]]:

@@ -9,7 +9,6 @@ that the perceiver attends to has a position in it before, and it learns to put 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,37 +18,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pam_edge.benchmarks.world.clips import poses
-from pam_edge.benchmarks.world.moves import EVENTS, MAX_TURN
+from pam_edge.benchmarks.world.moves import EVENTS
 from pam_edge.config import NANO
+from tools.nano.data import pose_numbers
 
-USUAL_SIZE = 80.0  # of a thing, in a field's units
 NO_EVENT = -1  # of a whole clip, which has several
 _POSE = 4  # numbers of a pose
-CELLS = 8  # along a side of the picture: the image tokens of a clip's first frame
 
 
 class Truth(NamedTuple):
     """What B clips of F frames show."""
 
     shown: Tensor  # [B, F, 8, 8] how much of each cell of the picture shows the target: rows, columns
-    pose: Tensor  # [B, F, 4]: x and y in 0..1, doublings of the usual size, turn in -1..1
+    pose: Tensor  # [B, F, 4] as in `pose_numbers`
     seen: Tensor  # [B, F] 1 where the target is in sight
     event: Tensor  # [B] a number of EVENTS or NO_EVENT
 
 
-def pose_numbers(seed: int) -> NDArray[np.float32]:
+def film_poses(seed: int) -> NDArray[np.float32]:
     """Of every frame of a training clip, [frames, 4] as in `Truth`."""
     field, found = poses(seed, "train")
-    rows = [
-        (
-            p.x / field.width,
-            p.y / field.height,
-            math.log2(p.size / field.unit / USUAL_SIZE),
-            p.angle / MAX_TURN,
-        )
-        for p in found
-    ]
-    return np.array(rows, np.float32)
+    return np.array([pose_numbers(field, pose) for pose in found], np.float32)
 
 
 class FilmHelpers(nn.Module):
@@ -85,7 +74,7 @@ class FilmHelpers(nn.Module):
         return 2 * place + shown + pose + 2 * read + 2 * change + 0.3 * named, figures
 
     def frames(self, tokens: Tensor, shown: Tensor, pose: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Tokens of N frames of as many clips [N, T, H], `shown` [N, 8, 8], pose [N, 4] -> loss and figures.
+        """Tokens of N frames of N things [N, T, H], `shown` [N, 8, 8], pose [N, 4] -> loss and figures.
 
         A batch of clips shows few things, each many times: too few to learn what a turned thing looks like.
         """

@@ -27,20 +27,30 @@ from pam_edge.benchmarks.world import (
 )
 from pam_edge.benchmarks.world.moves import EVENTS
 from pam_edge.captions import FRAMES, frame_choice
-from tools.nano.data import open_rendered, texts_of
+from tools.nano.data import open_rendered, shown_in_cells, texts_of
 from tools.nano.features import open_features
 from tools.nano.film_features import WHOLE, open_film_features
-from tools.nano.film_helpers import CELLS, NO_EVENT, Truth, pose_numbers
+from tools.nano.film_helpers import NO_EVENT, Truth, film_poses
 from tools.nano.films import Told, open_films, told
 from tools.nano.segment_loss import CLASSES
-from tools.nano.video_words import BACKWARDS, told_backwards
+from tools.nano.video_words import BACKWARDS, renamed, told_backwards
 from tools.nano.words import Asked, Questions
 
 WITHOUT_HISTORY = 0.2  # share of later segments that are told as if nothing had been before
 BACKWARDS_SHARE = 0.4
-WHOLE_SHARE = 0.3  # of the clips that are read, told as a whole
+RENAMED_SHARE = 0.25  # of segments with history: a stream keeps to the name it began with, right or wrong
+WHOLE_SHARE = 0.2  # of the clips that are read, told as a whole
 WARPED_SHARE = 0.6  # of segments, their frames at other times: 480 clips are soon known by heart
 GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
+
+
+class Frames(NamedTuple):
+    """Single frames of N things, each in sight."""
+
+    maps: Tensor  # [N, C, E, E]
+    tokens: Tensor  # [N, 2, C]
+    shown: Tensor  # [N, 8, 8], as in `Truth`
+    pose: Tensor  # [N, 4]
 
 
 class Lesson(NamedTuple):
@@ -59,14 +69,14 @@ class Regions:
     def __init__(self, features: Path, scenes: Path, questions: Questions) -> None:
         self.features = open_features(features)
         self.rows = np.flatnonzero(self.features.which[:, 1] >= 0)
-        self.texts, self.objects = texts_of(scenes), open_rendered(scenes).objects
+        self.texts, self.rendered = texts_of(scenes), open_rendered(scenes)
         self.questions = questions
 
     def draw(self, rng: np.random.Generator, count: int, device: torch.device) -> Lesson:
         """A random batch."""
         rows = np.sort(rng.choice(self.rows, count, replace=False))
         maps, tokens, which = (field[rows] for field in self.features)
-        things = self.objects[which[:, 0], which[:, 1]]
+        things = self.rendered.objects[which[:, 0], which[:, 1]]
         asked = []
         for (scene, number), thing in zip(which.tolist(), things, strict=True):
             texts, order = self.texts[scene][number], rng.permutation(len(TASKS)).tolist()
@@ -78,8 +88,15 @@ class Regions:
             )
             asked.append([*branches, self.free(rng, shown)])
         wanted = {n: torch.from_numpy(things[n].astype(np.int64)).to(device) for n in CLASSES}
-        seen = (torch.from_numpy(maps).to(device).float(), torch.from_numpy(tokens).to(device).float())
-        return Lesson(*seen, asked, wanted)
+        return Lesson(as_floats(maps, device), as_floats(tokens, device), asked, wanted)
+
+    def frames(self, rng: np.random.Generator, count: int, device: torch.device) -> Frames:
+        """Random regions as if each were a clip's frame: there are more things in pictures than in clips."""
+        rows = np.sort(rng.choice(self.rows, count, replace=False))
+        maps, tokens, which = (field[rows] for field in self.features)
+        shown = [shown_in_cells(self.rendered.owner[s], k + 1) for s, k in which.tolist()]
+        pose = self.rendered.objects[which[:, 0], which[:, 1]]["pose"]
+        return Frames(*(as_floats(field, device) for field in (maps, tokens, np.stack(shown), pose)))
 
     def free(self, rng: np.random.Generator, thing: Combo) -> Asked:
         """A question in a person's own words."""
@@ -92,7 +109,7 @@ class Clips:
 
     def __init__(self, features: Path, films: Path, questions: Questions) -> None:
         self.features, self.told = open_film_features(features), told(films)
-        self.poses = {seed: pose_numbers(seed) for seed in self.told}
+        self.poses = {seed: film_poses(seed) for seed in self.told}
         self.drawn = open_films(films)
         self.parts = np.argwhere(self.features.done[:, :WHOLE])
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
@@ -112,19 +129,20 @@ class Clips:
             maps.append(np.asarray(self.features.maps[film, part])[order])
             tokens.append(np.asarray(self.features.tokens[film, part])[order])
             alone = part == WHOLE or part == 0 or rng.random() < WITHOUT_HISTORY
-            asked.append([self.asked(said, part, lang, alone=alone, turned=turned) for lang in LANGUAGES])
+            other = None if alone or rng.random() > RENAMED_SHARE else self.other_name(rng, film)
+            asked.append(
+                [self.asked(said, part, lang, alone=alone, turned=turned, other=other) for lang in LANGUAGES]
+            )
             truths.append(self.truth(film, part, order, turned=turned))
-        seen = [torch.from_numpy(np.stack(field)).to(device).float() for field in (maps, tokens)]
+        seen = [as_floats(np.stack(field), device) for field in (maps, tokens)]
         draw = torch.Generator(device).manual_seed(int(rng.integers(1 << 31)))
         noise = torch.empty_like(seen[0]).normal_(0, GRAIN * float(rng.random()), generator=draw)
         seen[0] = seen[0] + noise
         truth = Truth(*(torch.from_numpy(np.stack(field)).to(device) for field in zip(*truths, strict=True)))
         return Lesson(seen[0], seen[1], asked, {}, truth)
 
-    def frames(self, rng: np.random.Generator, count: int, device: torch.device) -> tuple[Tensor, ...]:
-        """Single frames of as many segments, the target in sight: maps [N, C, E, E], mask tokens [N, 2, C],
-        and of `Truth` what is shown [N, 8, 8] and the pose [N, 4].
-        """
+    def frames(self, rng: np.random.Generator, count: int, device: torch.device) -> Frames:
+        """One each of as many segments."""
         rows: list[tuple[NDArray[Any], ...]] = []
         while len(rows) < count:
             film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
@@ -133,8 +151,7 @@ class Clips:
             if seen[0]:
                 held = self.features.maps[film, part, at], self.features.tokens[film, part, at]
                 rows.append((*held, shown[0], pose[0]))
-        fields = zip(*rows, strict=True)
-        return tuple(torch.from_numpy(np.stack(field)).to(device).float() for field in fields)
+        return Frames(*(as_floats(np.stack(field), device) for field in zip(*rows, strict=True)))
 
     def truth(
         self, film: int, part: int, order: NDArray[np.int64], *, turned: bool
@@ -147,19 +164,41 @@ class Clips:
             frames = order + part * FRAMES
             number = EVENTS.index(BACKWARDS[events[part]] if turned else events[part])
         target = self.drawn.film[film]["target"]
-        whose = self.drawn.owner[film, : len(pose)][frames]
-        cell = whose.shape[1] // CELLS
-        shown = (whose == target).reshape(-1, CELLS, cell, CELLS, cell).mean((2, 4), dtype=np.float32)
+        shown = shown_in_cells(self.drawn.owner[film, : len(pose)][frames], target)
         return shown, pose[frames], shown.any((1, 2)).astype(np.float32), np.array(number)
 
-    def asked(self, said: Told, part: int, lang: Language, *, alone: bool, turned: bool) -> Asked:
-        """The question about a segment, or about a whole clip, and its answer."""
+    def other_name(self, rng: np.random.Generator, film: int) -> Combo:
+        """What looks like a clip's target and is of any kind."""
+        target = self.drawn.film[film]
+        kind = KINDS[int(rng.integers(len(KINDS)))].name
+        return Combo(kind, COLOURS[target["colour"]].name, PATTERNS[target["pattern"]])
+
+    def asked(
+        self,
+        said: Told,
+        part: int,
+        lang: Language,
+        *,
+        alone: bool,
+        turned: bool,
+        other: Combo | None = None,
+    ) -> Asked:
+        """The question about a segment, or about a whole clip, and its answer. With `other`, history has that
+        name and the answer keeps to it.
+        """
         before = "" if alone else said.parts[part - 1][lang]
         text = said.whole[lang] if part == WHOLE else (said.alone if alone else said.parts)[part][lang]
         if turned:
             text = told_backwards(text, said.events[part], lang)
+        if other is not None:
+            before, text = (renamed(caption, other, lang) for caption in (before, text))
         stressed = () if part == WHOLE else self.questions.happening(text, lang)
         return Asked(self.questions.video(lang, before), self.questions.answer(text), stressed)
+
+
+def as_floats(field: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a float32 tensor on the device."""
+    return torch.from_numpy(field).to(device).float()
 
 
 def frame_order(rng: np.random.Generator, *, turned: bool, warped: bool) -> NDArray[np.int64]:

@@ -77,6 +77,8 @@ def mirror(things: NDArray[Any]) -> None:
     x0, x1 = things["box"][:, 0].copy(), things["box"][:, 2].copy()
     things["box"][:, 0], things["box"][:, 2] = SIDE - x1, SIDE - x0
     things["click"][:, 0] = SIDE - 1 - things["click"][:, 0]
+    things["pose"][:, 0] = 1 - things["pose"][:, 0]
+    things["pose"][:, 3] *= -1
 
 
 def prompts_for(

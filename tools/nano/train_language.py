@@ -25,7 +25,7 @@ from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew
 from tools.nano.film_helpers import FilmHelpers
-from tools.nano.lessons import Clips, Regions
+from tools.nano.lessons import Clips, Frames, Regions
 from tools.nano.loop import Learner, begun, fused_attention, multiplied_in_bfloat16, run
 from tools.nano.resettle import resettle
 from tools.nano.segment_loss import CLASSES
@@ -36,8 +36,8 @@ from tools.nano.words import Asked, Questions
 SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
-MIXED = (12, 3)  # regions and clips per process and step, where clips are taught too
-FRAMES = 12  # single ones beside them
+MIXED = (12, 4)  # regions and clips per process and step, where clips are taught too
+FRAMES = 12  # single ones of clips beside them, and as many regions of pictures in their place
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
 SAVE_EVERY = 100  # steps
@@ -106,8 +106,7 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
         if given.start.suffix == ".pt":
             state = torch.load(given.start, weights_only=True, map_location="cpu")
             both.load_state_dict(state["average"]["values"])
-            heads = {k.removeprefix("regions."): v for k, v in state["helpers"].items() if "regions." in k}
-            of_regions.load_state_dict(heads)  # those of clips begin anew
+            helpers.load_state_dict(state["helpers"], strict=False)  # pictures alone have none for clips
         else:
             shipped = open_checkpoint(str(given.start))
             perceiver.load_state_dict(load_perceiver(shipped).state_dict())
@@ -118,8 +117,8 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
     regions = Regions(given.features, given.scenes, questions)
     clips = None if given.films is None else Clips(given.film_features, given.films, questions)
     if given.resettle and clips is not None and not begun(learner, given):
-        maps, masks, *_ = clips.frames(np.random.default_rng(given.seed), 64, member.device)
-        resettle(perceiver, maps, masks)
+        frames = clips.frames(np.random.default_rng(given.seed), 64, member.device)
+        resettle(perceiver, frames.maps, frames.tokens)
     prefix, parts = torch.tensor(questions.before, device=member.device), (perceiver, language)
 
     def losses(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -136,12 +135,13 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
                     more, right, states = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
                 loss = loss + more
-                maps, masks, shown, pose = clips.frames(rng, FRAMES, member.device)
-                singles = perceiver.later_frame(maps, masks).float()
+                drawn = [of.frames(rng, FRAMES, member.device) for of in (clips, regions)]
+                singles = Frames(*(torch.cat(field) for field in zip(*drawn, strict=True)))
+                alone = perceiver.later_frame(singles.maps, singles.tokens).float()
         if filmed is not None and filmed.truth is not None:
             more, named = of_clips(seen, states, filmed.truth)
             loss, figures = loss + more, figures | named
-            more, named = of_clips.frames(singles, shown, pose)
+            more, named = of_clips.frames(alone, singles.shown, singles.pose)
             loss, figures = loss + more, figures | named
         help_, named = of_regions(tokens, lesson.wanted)
         return loss + 0.2 * max(0.0, 1 - progress / HELP_UNTIL) * help_, figures | named

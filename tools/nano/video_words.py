@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pam_edge.benchmarks.world import Language, clip_words
+from pam_edge.benchmarks.world import Combo, Language, clip_words, told_subject
+from pam_edge.benchmarks.world.answers import capital, combo_phrase
 from pam_edge.benchmarks.world.moves import Event
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Segmented
@@ -40,6 +41,14 @@ def batch_tokens(perceiver: Perceiver, maps: Tensor, tokens: Tensor) -> Tensor:
     first = perceiver.first_frame(maps[:, 0], tokens[:, 0])
     later = perceiver.later_frame(maps[:, 1:].flatten(0, 1), tokens[:, 1:].flatten(0, 1))
     return torch.cat([first, later.reshape(len(maps), -1, later.shape[-1])], dim=1)
+
+
+def renamed(caption: str, thing: Combo, language: Language) -> str:
+    """A segment's caption as if it were about that thing."""
+    was = told_subject(caption, language).rstrip()
+    first = caption.startswith(was)
+    now = capital(combo_phrase(thing, language)) if first else clip_words.known(thing.kind, language)
+    return caption.replace(was, now, 1)
 
 
 def told_backwards(caption: str, event: Event, language: Language) -> str:
