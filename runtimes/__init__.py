@@ -104,7 +104,7 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
                 return plain_decoder(bundle, OrtSession(bundle, "decoder", threads=threads))
             return OrtDecoder(bundle, threads=threads)
         case "tensorrt" | "tensorrt_rtx":
-            from pam_edge.runtimes.tensorrt import TrtDecoder
+            from pam_edge.runtimes.tensorrt_decoder import TrtDecoder
 
             return TrtDecoder(bundle)
         case "executorch" | "executorch_vulkan":

@@ -26,7 +26,7 @@ from pam_edge.export.tensorrt_decoder import cached_decoder_specs, language2cach
 from pam_edge.export.tensorrt_nodes import computes_in_half
 from pam_edge.export.tensorrt_profiles import profiles
 from pam_edge.quantize.schemes import FP32, Scheme
-from pam_edge.runtimes import tensorrt
+from pam_edge.runtimes import tensorrt, tensorrt_call, tensorrt_decoder
 from pam_edge.runtimes.tensorrt_build import build_engines
 from pam_edge.runtimes.tensorrt_compile import Order
 from pam_edge.runtimes.tensorrt_engine import (
@@ -95,10 +95,12 @@ def built(bundle: Bundle, maker: Maker = ORIN) -> Bundle:
 
 def install(patch: pytest.MonkeyPatch, maker: Maker = ORIN) -> None:
     """Put the fakes where the runtime looks for a GPU and for TensorRT."""
-    patch.setattr(tensorrt, "Buffer", FakeBuffer)
-    patch.setattr(tensorrt, "Stream", FakeStream)
-    patch.setattr(tensorrt, "maker_here", lambda bundle: maker)
-    patch.setattr(tensorrt, "package", lambda flavour: _TRT)
+    for module in (tensorrt_call, tensorrt_decoder):
+        patch.setattr(module, "Buffer", FakeBuffer)
+    for module in (tensorrt, tensorrt_decoder):
+        patch.setattr(module, "Stream", FakeStream)
+    patch.setattr(tensorrt_call, "maker_here", lambda bundle: maker)
+    patch.setattr(tensorrt_call, "package", lambda flavour: _TRT)
 
 
 class FakeBuffer:
