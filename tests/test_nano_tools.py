@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from pam_edge import packaged
-from pam_edge.benchmarks.world import Combo, clip, question, segment_caption
+from pam_edge.benchmarks.world import Combo, clip, question, scene, segment_caption
 from pam_edge.benchmarks.world.questions import SUBJECTS
 from pam_edge.captions import FRAMES
 from pam_edge.config import NANO
@@ -23,10 +23,12 @@ from pam_edge.export.model.perceiver import Perceiver, as_tokens, pixel_shuffle
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew, films, ship, train_memory, train_sam
+from tools.nano.data import CELLS, owners, records, shown_in_cells
 from tools.nano.film_helpers import image_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
 from tools.nano.lessons import frame_order
 from tools.nano.loop import Learner, run
+from tools.nano.prompting import mirror
 from tools.nano.resettle import SIZE, resettle
 from tools.nano.tracks import CLEAR, draw_tracks, drawn_films
 from tools.nano.tree import STRESS, plant
@@ -41,7 +43,7 @@ E, C = NANO.vision.embed_size, NANO.vision.d_model
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[films.Films, films.Looks]:
     """Two drawn clips, and noise in place of what the image encoder would see."""
     folder = tmp_path_factory.mktemp("films")
-    given = argparse.Namespace(out=folder, count=2, workers=1)
+    given = argparse.Namespace(out=folder, count=2, workers=1, turning_from=films.MANY)
     films.draw_all(given)
     rng, shape = np.random.default_rng(0), (2, films.MOST)
     sizes = ((C, E, E), (C // 8, 4 * E, 4 * E), (C // 4, 2 * E, 2 * E))
@@ -240,6 +242,28 @@ def test_a_segment_of_another_thing_is_the_worlds_caption_of_it() -> None:
             for lang in ("en", "zh"):
                 text = segment_caption(filmed, k, lang)
                 assert renamed(text, other.target, lang) == segment_caption(other, k, lang) != text
+
+
+def test_clips_that_turn_are_told_without_drawing_them() -> None:
+    told = [films.turns(seed) for seed in range(4)]
+    assert told == [any("turn" in part.event for part in clip(seed).segments) for seed in range(4)]
+    assert any(told) and not all(told)
+
+
+def test_a_regions_truth_is_the_scenes() -> None:
+    drawn = scene(3)
+    rows, owner = records(drawn), owners(drawn)
+    for k, (row, thing) in enumerate(zip(rows, drawn.objects, strict=True), start=1):
+        x, y, doublings, turn = row["pose"]
+        assert (x * drawn.width, y * drawn.height) == pytest.approx((thing.pose.x, thing.pose.y), rel=1e-5)
+        assert turn * 45 == pytest.approx(thing.pose.angle, rel=1e-5)
+        shown = shown_in_cells(owner, k)
+        assert shown.shape == (CELLS, CELLS)
+        assert shown.sum() * (owner.size / CELLS**2) == pytest.approx((owner == k).sum())
+        assert shown[int(y * CELLS), int(x * CELLS)] > 0 or thing.visible < 0.9
+        turned = rows.copy()
+        mirror(turned)
+        assert turned["pose"][k - 1].tolist() == pytest.approx([1 - x, y, doublings, -turn])
 
 
 def test_questions_of_ones_own_have_one_right_answer() -> None:

@@ -77,6 +77,8 @@ def _see(given: argparse.Namespace, worker: int) -> None:
     for seed in range(worker, len(done), given.workers):
         rng = np.random.default_rng([given.seed, seed])
         count, target = int(films.film[seed]["frames"]), int(films.film[seed]["target"])
+        if not count:
+            continue
         routes = {
             part: list(range(start, start + FRAMES)) for part, start in enumerate(range(0, count, FRAMES))
         }

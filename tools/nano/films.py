@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pam_edge.benchmarks.world import LANGUAGES, Clip, Language, clip, event_caption, segment_caption
+from pam_edge.benchmarks.world.clips import poses
 from pam_edge.benchmarks.world.moves import Event
 from pam_edge.config import NANO
 from tools.nano import crew
@@ -33,6 +34,7 @@ from tools.nano.features import load_tower
 MOST = 64  # frames of a clip
 THINGS = 8  # numbers a pixel can have: the ground, up to four still things, the target, what covers it
 CHUNK = 8  # frames encoded at once
+MANY = 1 << 30
 # How many frames and things there are, which is the target (from 1), and the target's three class numbers.
 FILM = np.dtype([(n, "i2") for n in ("frames", "things", "target", "kind", "colour", "pattern")])
 
@@ -97,12 +99,17 @@ def small(owner: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(owner).resize((SIDE, SIDE), Image.Resampling.NEAREST))
 
 
+def turns(seed: int) -> bool:
+    """Whether the target of that clip turns."""
+    return len({pose.angle for pose in poses(seed, "train")[1]}) > 1
+
+
 def _draw(given: argparse.Namespace, worker: int) -> None:
     folder: Path = given.out
     images, owner, area, film = (np.load(folder / f"{n}.npy", mmap_mode="r+") for n in Films._fields)
     with (folder / f"told-{worker}.jsonl").open("a", encoding="utf-8") as texts:
         for seed in range(worker, len(film), given.workers):
-            if film[seed]["frames"]:
+            if film[seed]["frames"] or (seed >= given.turning_from and not turns(seed)):
                 continue
             filmed = clip(seed, "train")
             for k, (frame, shown) in enumerate(zip(filmed.frames, filmed.owners, strict=True)):
@@ -168,6 +175,12 @@ def main() -> None:
     parser.add_argument("verb", choices=("draw", "look"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=400, help="clips, for `draw`")
+    parser.add_argument(
+        "--turning-from",
+        type=int,
+        default=MANY,
+        help="from this clip on, draw those alone whose target turns",
+    )
     parser.add_argument("--sam", type=Path, help="weights, for `look`")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()

@@ -38,7 +38,7 @@ from tools.nano.words import Asked, Questions
 
 WITHOUT_HISTORY = 0.2  # share of later segments that are told as if nothing had been before
 BACKWARDS_SHARE = 0.4
-RENAMED_SHARE = 0.25  # of segments with history: a stream keeps to the name it began with, right or wrong
+RENAMED_SHARE = 0.5  # of segments with history: a stream keeps to the name it began with, right or wrong
 WHOLE_SHARE = 0.2  # of the clips that are read, told as a whole
 WARPED_SHARE = 0.6  # of segments, their frames at other times: 480 clips are soon known by heart
 GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
