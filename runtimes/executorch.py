@@ -21,7 +21,6 @@ import msgspec
 import numpy as np
 
 from pam_edge.bundle import Bundle, Graph, TensorSpec
-from pam_edge.config import LanguageConfig
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 from pam_edge.runtimes import Array, Floats
 from pam_edge.runtimes.checks import (
@@ -34,6 +33,7 @@ from pam_edge.runtimes.checks import (
 )
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.etdump import Execution, executions
+from pam_edge.runtimes.host_cache import HostCache
 
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations
 try:
@@ -46,7 +46,6 @@ except ImportError as e:
     raise EnvironmentProblem(f"ExecuTorch cannot be imported ({e}); pip install 'pam-edge[android]'") from e
 
 METHOD = "forward"
-_FIRST_CAPACITY = 256  # positions; doubled when full
 _DTYPES = {1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "bool", 0: "uint8"}
 
 
@@ -97,7 +96,7 @@ class EtDecoder:
         capacity = self._loaded.most("past_valid")[1]
         language = bundle.manifest.variant.language
         self._language = msgspec.structs.replace(language, max_length=min(language.max_length, capacity))
-        self._cache = _Cache(self._language, 1, 0)
+        self._cache = HostCache(self._language, 1, turned=True)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -108,7 +107,7 @@ class EtDecoder:
         """Append embeddings, row by row, in parts of what the file takes at once; see `Decoder.prefill`."""
         check_embeds(embeds, self.lengths, self._language)
         after = [n + len(array) for n, array in zip(self.lengths, embeds, strict=True)]
-        self._make_room(max(after))
+        self._cache = self._cache.with_room(max(after))
         logits = np.empty((len(embeds), self._language.vocab_size), dtype=np.float32)
         before = self._cache.lengths
         for row, array in enumerate(embeds):
@@ -125,7 +124,7 @@ class EtDecoder:
         embeds = self.embed(tokens)[:, None]
         before = self._cache.lengths
         check_room([n + 1 for n in before], self._language)
-        self._make_room(max(before) + 1)
+        self._cache = self._cache.with_room(max(before) + 1)
         logits = np.empty((len(tokens), self._language.vocab_size), dtype=np.float32)
         for start in range(0, len(tokens), self._rows):
             rows = slice(start, min(start + self._rows, len(tokens)))
@@ -137,14 +136,14 @@ class EtDecoder:
         """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
         check_branch(rows, len(self.lengths))
         other = copy.copy(self)
-        other._cache = self._cache.select([0] * rows, self._cache.capacity)
+        other._cache = self._cache.select([0] * rows)
         return other
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row not listed."""
         check_keep(rows, len(self.lengths))
         if list(rows) != list(range(len(self.lengths))):
-            self._cache = self._cache.select(rows, self._cache.capacity)
+            self._cache = self._cache.select(rows)
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on: `past_valid` hides what lies there."""
@@ -160,12 +159,6 @@ class EtDecoder:
             found[kind] = (*found.get(kind, ()), call)
         return found
 
-    def _make_room(self, positions: int) -> None:
-        if positions > self._cache.capacity:
-            capacity = max(_FIRST_CAPACITY, 2 * self._cache.capacity, positions)
-            capacity = min(-(-capacity // _FIRST_CAPACITY) * _FIRST_CAPACITY, self._language.max_length)
-            self._cache = self._cache.select(range(len(self._cache.lengths)), capacity)
-
     def _run(self, rows: slice, embeds: Floats, before: Sequence[int], logits: Floats) -> None:
         """Append `embeds` [R, T, H] to `rows` of lengths `before`; their cache and `logits` are written."""
         starts = np.array(before, dtype=np.int64)[:, None]
@@ -180,38 +173,6 @@ class EtDecoder:
                     cached[row, :, length : length + count] = new[place]
                 else:
                     cached[row, :, :, length : length + count] = new[place]
-
-
-class _Cache:
-    """A layer: keys [rows, kv heads, head dim, capacity] and values [rows, kv heads, capacity, head dim].
-
-    What no position has been written to is 0: the engine multiplies it by 0, which must give 0.
-    """
-
-    def __init__(self, language: LanguageConfig, rows: int, capacity: int) -> None:
-        self.language, self.capacity = language, capacity
-        self.lengths = [0] * rows
-        lm = language
-        shapes = ((rows, lm.kv_heads, lm.head_dim, capacity), (rows, lm.kv_heads, capacity, lm.head_dim))
-        try:
-            self.arrays = [np.zeros(shape, dtype=np.float32) for _ in range(lm.layers) for shape in shapes]
-        except MemoryError as e:
-            size = 2 * lm.layers * 4 * int(np.prod(shapes[0])) / 1e9
-            raise WontFitError(
-                f"no memory for a cache of {rows} x {capacity} positions ({size:.1f} GB); "
-                "ask for fewer tasks at once, or fewer new tokens"
-            ) from e
-
-    def select(self, rows: Sequence[int], capacity: int) -> _Cache:
-        """A copy of some rows, in that order, as often as they are named."""
-        other = _Cache(self.language, len(rows), capacity)
-        other.lengths = [self.lengths[row] for row in rows]
-        held = max(other.lengths)
-        for i, (new, old) in enumerate(zip(other.arrays, self.arrays, strict=True)):
-            part = (slice(None), slice(held)) if i % 2 else (slice(None), slice(None), slice(held))
-            for place, row in enumerate(rows):
-                new[place][part] = old[row][part]
-        return other
 
 
 class _Loaded:

@@ -25,6 +25,7 @@ from pam_edge.runtimes.checks import (
     check_room,
 )
 from pam_edge.runtimes.embedding import TokenTable
+from pam_edge.runtimes.host_cache import HostCache
 from pam_edge.runtimes.onnx_files import check_external_files
 
 try:
@@ -33,7 +34,6 @@ except ImportError as e:
     raise EnvironmentProblem(f"onnxruntime cannot be imported ({e}); pip install onnxruntime") from e
 
 _CHUNK = 128  # positions a prefill call: 4 % faster than 512, for a fraction of the memory
-_FIRST_CAPACITY = 256  # positions; doubled when full
 
 
 class OrtSession:
@@ -66,7 +66,7 @@ class OrtDecoder:
         self._names = _cache_names(graph, self._language)
         self.embed = TokenTable.open(bundle)
         self._session = _open(bundle, graph, threads)
-        self._cache = _Cache(self._language, 1, 0)
+        self._cache = HostCache(self._language, 1)
         self._bound: _Bound | None = None
 
     @property
@@ -111,7 +111,7 @@ class OrtDecoder:
         """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
         check_branch(rows, len(self.lengths))
         other = copy.copy(self)
-        other._cache = self._cache.select([0] * rows, self._cache.capacity)
+        other._cache = self._cache.select([0] * rows)
         other._bound = None
         return other
 
@@ -119,7 +119,7 @@ class OrtDecoder:
         """Drop every row not listed."""
         check_keep(rows, len(self.lengths))
         if list(rows) != list(range(len(self.lengths))):
-            self._cache, self._bound = self._cache.select(rows, self._cache.capacity), None
+            self._cache, self._bound = self._cache.select(rows), None
 
     def rewind(self, length: int) -> None:
         """Forget every position from `length` on: the engine reads no further than the lengths it gets."""
@@ -127,11 +127,9 @@ class OrtDecoder:
         self._cache.lengths = [min(n, length) for n in self._cache.lengths]
 
     def _make_room(self, positions: int) -> None:
-        if positions > self._cache.capacity:
-            capacity = max(_FIRST_CAPACITY, 2 * self._cache.capacity, positions)
-            capacity = min(-(-capacity // _FIRST_CAPACITY) * _FIRST_CAPACITY, self._language.max_length)
-            rows = range(len(self._cache.lengths))
-            self._cache, self._bound = self._cache.select(rows, capacity), None
+        roomy = self._cache.with_room(positions)
+        if roomy is not self._cache:
+            self._cache, self._bound = roomy, None
 
     def _run(self, rows: slice, embeds: Floats, after: Sequence[int], logits: Floats) -> None:
         """Run `rows` forward to the lengths `after`; their cache and `logits` are written in place."""
@@ -145,33 +143,6 @@ class OrtDecoder:
             "total_sequence_length": total,
         }
         self._bound.run(inputs, logits)
-
-
-class _Cache:
-    """Keys and values of some rows: per layer and kind one array [rows, kv heads, capacity, head dim]."""
-
-    def __init__(self, language: LanguageConfig, rows: int, capacity: int) -> None:
-        self.language, self.capacity = language, capacity
-        self.lengths = [0] * rows
-        shape = (rows, language.kv_heads, capacity, language.head_dim)
-        try:
-            self.arrays = [np.empty(shape, dtype=np.float32) for _ in range(2 * language.layers)]
-        except MemoryError as e:
-            size = 2 * language.layers * 4 * int(np.prod(shape)) / 1e9
-            raise WontFitError(
-                f"no memory for a cache of {rows} x {capacity} positions ({size:.1f} GB); "
-                "ask for fewer tasks at once, or fewer new tokens"
-            ) from e
-
-    def select(self, rows: Sequence[int], capacity: int) -> _Cache:
-        """A copy of some rows, in that order, as often as they are named."""
-        other = _Cache(self.language, len(rows), capacity)
-        other.lengths = [self.lengths[row] for row in rows]
-        held = max(other.lengths)
-        for new, old in zip(other.arrays, self.arrays, strict=True):
-            for i, row in enumerate(rows):
-                new[i, :, :held] = old[row, :, :held]
-        return other
 
 
 class _Bound:

@@ -19,8 +19,9 @@ from tiny_language import TINY, tiny_bundle
 from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.runtimes import open_decoder, open_session
+from pam_edge.runtimes.host_cache import HostCache
 from pam_edge.runtimes.onnx_files import external_files
-from pam_edge.runtimes.onnxruntime import OrtDecoder, _Cache
+from pam_edge.runtimes.onnxruntime import OrtDecoder
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_cache_is_written_in_place_and_read_no_further(exported: Bundle) -> None
 
 def test_no_memory_for_a_cache_is_said() -> None:
     with pytest.raises(WontFitError, match="no memory for a cache"):
-        _Cache(TINY, 1 << 20, 1 << 25)
+        HostCache(TINY, 1 << 20, 1 << 25)
 
 
 def test_embedding_must_fit_the_variant(bundle: Bundle) -> None:
