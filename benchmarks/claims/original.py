@@ -18,16 +18,15 @@ import torch
 
 from pam_edge.benchmarks.claims.published import Task
 from pam_edge.benchmarks.claims.side import Turn, clip, serve_side
-from pam_edge.benchmarks.peers.pytorch import answers, say
+from pam_edge.benchmarks.peers.pytorch import answers, open_parts, say
 from pam_edge.benchmarks.scene import boxes
 from pam_edge.benchmarks.tasks import ANSWER
 from pam_edge.errors import QualityError
-from pam_edge.export.checkpoint import Checkpoint, load_perceiver, load_vision, open_checkpoint
+from pam_edge.export.checkpoint import Checkpoint
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded
-from pam_edge.preprocess import Prompt, encode_prompt, pixels
-from pam_edge.prompts import PAM_PROMPTS, Texts
+from pam_edge.preprocess import Prompt, pixels
 
 
 def half_language(checkpoint: Checkpoint) -> Language:
@@ -42,7 +41,7 @@ def half_language(checkpoint: Checkpoint) -> Language:
 def open_original(variant: str, task: Task) -> Turn:
     """The flow over one picture, or over one clip."""
     if task == "video":
-        return _clip(open_checkpoint(f"random:{variant}"))
+        return _clip(variant)
     run = answers(variant, load=half_language)
 
     def turn(tokens: int) -> Mapping[str, int]:
@@ -53,33 +52,28 @@ def open_original(variant: str, task: Task) -> Turn:
     return turn
 
 
-def _clip(checkpoint: Checkpoint) -> Turn:
-    tower, perceiver, language = (
-        load_vision(checkpoint),
-        load_perceiver(checkpoint),
-        half_language(checkpoint),
-    )
-    size = checkpoint.variant.vision.image_size
-    texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
+def _clip(variant: str) -> Turn:
+    original = open_parts(variant, load=half_language)
+    tower, perceiver, texts = original.tower, original.perceiver, original.texts
     ids = texts.ids_before, texts.ids_after("video", history="")
     shots, (box,) = clip(), boxes(1)
 
     def seen() -> Iterator[Encoded]:
         for shot in shots:
-            yield tower.encode_image(torch.from_numpy(np.ascontiguousarray(pixels(shot, size))))
+            yield tower.encode_image(
+                torch.from_numpy(np.ascontiguousarray(pixels(shot, original.image_size)))
+            )
 
     @torch.inference_mode()
     def turn(tokens: int) -> Mapping[str, int]:
         began = time.perf_counter_ns()
-        whole = (shots[0].height, shots[0].width)
-        feeds = encode_prompt(Prompt(box=box), size=whole, image_size=size, slots=None)
-        coords, labels = (torch.from_numpy(feeds[name]) for name in ("point_coords", "point_labels"))
+        prompt = original.prompt(Prompt(box=box), (shots[0].height, shots[0].width))
         with torch.autocast("cpu", torch.bfloat16):
-            first, *later = track(tower, seen(), len(shots), coords, labels)
+            first, *later = track(tower, seen(), len(shots), *prompt)
             parts = [perceiver.first_frame(first.region_embed, first.mask_tokens)]
             parts += [perceiver.later_frame(frame.region_embed, frame.mask_tokens) for frame in later]
             looked = time.perf_counter_ns()
-            said = say(language, ids, torch.cat(parts, dim=1), tokens)
+            said = say(original.language, ids, torch.cat(parts, dim=1), tokens)
         done = time.perf_counter_ns()
         return _told(said, tokens, {"total": done - began, "vision": looked - began})
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from pam_edge.export.checkpoint import (
 )
 from pam_edge.export.graphs import ImageEncoderGraph
 from pam_edge.export.model.language import Language
+from pam_edge.export.model.perceiver import Perceiver
+from pam_edge.export.model.vision import VisionTower
 from pam_edge.preprocess import Prompt, encode_prompt, load_image, normalized, resized
 from pam_edge.prompts import PAM_PROMPTS, Texts
 
@@ -50,30 +52,50 @@ def encoder(variant: str) -> Callable[[], int]:
     return run
 
 
+class Parts(NamedTuple):
+    """A variant's seeded random modules, and its texts."""
+
+    tower: VisionTower
+    perceiver: Perceiver
+    language: Language
+    image_size: int
+    texts: Texts
+
+    def prompt(self, prompt: Prompt, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates and labels of a prompt on a picture of size (h, w)."""
+        feeds = encode_prompt(prompt, size=size, image_size=self.image_size, slots=None)
+        return torch.from_numpy(feeds["point_coords"]), torch.from_numpy(feeds["point_labels"])
+
+
+def open_parts(variant: str, *, load: Callable[[Checkpoint], Language] = load_language) -> Parts:
+    """The modules of `random:VARIANT`, the language model as `load` gives it."""
+    checkpoint = open_checkpoint(f"random:{variant}")
+    texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
+    vision, perceiver = load_vision(checkpoint), load_perceiver(checkpoint)
+    return Parts(vision, perceiver, load(checkpoint), checkpoint.variant.vision.image_size, texts)
+
+
 def answers(
     variant: str, *, load: Callable[[Checkpoint], Language] = load_language
 ) -> Callable[[list[str], int], tuple[int, list[list[int]]]]:
     """The reference flow over all tasks, the language model as `load` gives it: nanoseconds, and the tokens
     said.
     """
-    checkpoint = open_checkpoint(f"random:{variant}")
-    tower, perceiver = load_vision(checkpoint), load_perceiver(checkpoint)
-    language = load(checkpoint)
-    size = checkpoint.variant.vision.image_size
-    texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
+    parts = open_parts(variant, load=load)
+    tower, texts = parts.tower, parts.texts
     shown, prompt = picture(), Prompt(points=((*clicks(1)[0], 1),))
 
     def answer(task: str, tokens: int) -> list[int]:
         image = load_image(shown)
-        pixels = np.ascontiguousarray(normalized(resized(image, size)), np.float32)
+        pixels = np.ascontiguousarray(normalized(resized(image, parts.image_size)), np.float32)
         seen = tower.encode_image(torch.from_numpy(pixels))
-        feeds = encode_prompt(prompt, size=(image.height, image.width), image_size=size, slots=None)
-        coords, labels = (torch.from_numpy(feeds[name]) for name in ("point_coords", "point_labels"))
         region = tower.decode_masks(
-            tower.without_memory(seen.image_embed), (seen.high_res_0, seen.high_res_1), coords, labels
+            tower.without_memory(seen.image_embed),
+            (seen.high_res_0, seen.high_res_1),
+            *parts.prompt(prompt, (image.height, image.width)),
         )
-        shown_tokens = perceiver(region.region_embed, region.mask_tokens)
-        return say(language, (texts.ids_before, texts.ids_after(task)), shown_tokens, tokens)
+        shown_tokens = parts.perceiver(region.region_embed, region.mask_tokens)
+        return say(parts.language, (texts.ids_before, texts.ids_after(task)), shown_tokens, tokens)
 
     @torch.inference_mode()
     def run(tasks: list[str], tokens: int) -> tuple[int, list[list[int]]]:

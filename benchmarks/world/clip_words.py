@@ -76,7 +76,11 @@ def segment_caption(clip: Clip, index: int, language: Language = "en", *, alone:
         return f"{subject}{happening}。" if language == "zh" else f"{capital(subject)} {happening}."
     before = (_EN if language == "en" else _ZH)[clip.segments[index - 1].event].after
     again = known(clip.target.kind, language)
-    return f"在{before}之后，{again}{happening}。" if language == "zh" else f"After {before}, {again} {happening}."
+    return (
+        f"在{before}之后，{again}{happening}。"
+        if language == "zh"
+        else f"After {before}, {again} {happening}."
+    )
 
 
 def known(kind: str, language: Language) -> str:
