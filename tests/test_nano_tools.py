@@ -218,6 +218,10 @@ def test_words_for_what_happens_weigh_more() -> None:
         rest = part[~torch.tensor(q.stressed)]
         assert torch.allclose(part[torch.tensor(q.stressed)], STRESS * rest[0]) and rest.unique().numel() == 1
     assert not any(questions.happening("The umbrella.", "en"))
+    text = "After lying still, the umbrella turns clockwise."
+    stressed = questions.happening(text, "en", named=True)
+    kept = [n for n, s in zip(questions.answer(text), stressed, strict=True) if s]
+    assert questions.tokenizer.decode(kept).strip() == "the umbrella turns clockwise"
 
 
 def test_a_segment_backwards_is_told_backwards() -> None:

@@ -41,6 +41,7 @@ BACKWARDS_SHARE = 0.4
 RENAMED_SHARE = 0.5  # of segments with history: a stream keeps to the name it began with, right or wrong
 WHOLE_SHARE = 0.2  # of the clips that are read, told as a whole
 WARPED_SHARE = 0.6  # of segments, their frames at other times: 480 clips are soon known by heart
+TURNS = 0.5  # how often a segment that turns is read, others 1: more of them were drawn than there would be
 GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
 
 
@@ -112,6 +113,8 @@ class Clips:
         self.poses = {seed: film_poses(seed) for seed in self.told}
         self.drawn = open_films(films)
         self.parts = np.argwhere(self.features.done[:, :WHOLE])
+        often = [TURNS if "turn" in self.told[film].events[part] else 1.0 for film, part in self.parts]
+        self.often = np.array(often) / sum(often)
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
         self.questions = questions
 
@@ -122,7 +125,7 @@ class Clips:
             if rng.random() < WHOLE_SHARE:
                 film, part = int(rng.choice(self.wholes)), WHOLE
             else:
-                film, part = self.parts[int(rng.integers(len(self.parts)))].tolist()
+                film, part = self.parts[int(rng.choice(len(self.parts), p=self.often))].tolist()
             said = self.told[film]
             turned = part != WHOLE and said.events[part] in BACKWARDS and rng.random() < BACKWARDS_SHARE
             order = frame_order(rng, turned=turned, warped=part != WHOLE and rng.random() < WARPED_SHARE)
@@ -192,7 +195,7 @@ class Clips:
             text = told_backwards(text, said.events[part], lang)
         if other is not None:
             before, text = (renamed(caption, other, lang) for caption in (before, text))
-        stressed = () if part == WHOLE else self.questions.happening(text, lang)
+        stressed = () if part == WHOLE else self.questions.happening(text, lang, named=other is not None)
         return Asked(self.questions.video(lang, before), self.questions.answer(text), stressed)
 
 

@@ -115,9 +115,11 @@ class Questions:
         """The tokens of one question and answer."""
         return Asked(self.after[task, lang], self.answer(answer))
 
-    def happening(self, text: str, lang: Language) -> tuple[bool, ...]:
-        """Of `answer(text)`, a segment's caption: which tokens tell what happens."""
+    def happening(self, text: str, lang: Language, *, named: bool = False) -> tuple[bool, ...]:
+        """Of `answer(text)`, a segment's caption: which tokens tell what happens; `named`: and to what."""
         start, stop = clip_words.event_at(text, lang)
+        if named:
+            start -= len(clip_words.told_subject(text, lang))
         places = self.tokenizer.encode(text, add_special_tokens=False).offsets
         return (*(first < stop and start < last for first, last in places), False)
 
