@@ -75,7 +75,7 @@ def segment_caption(clip: Clip, index: int, language: Language = "en", *, alone:
         subject = combo_phrase(clip.target, language)
         return f"{subject}{happening}。" if language == "zh" else f"{capital(subject)} {happening}."
     before = (_EN if language == "en" else _ZH)[clip.segments[index - 1].event].after
-    again = known(clip.target.kind, language)
+    again = named_again(clip.target.kind, language)
     return (
         f"在{before}之后，{again}{happening}。"
         if language == "zh"
@@ -83,7 +83,7 @@ def segment_caption(clip: Clip, index: int, language: Language = "en", *, alone:
     )
 
 
-def known(kind: str, language: Language) -> str:
+def named_again(kind: str, language: Language) -> str:
     """A thing that has been named before: "the umbrella"."""
     entry = kind_named(kind)
     return entry.zh if language == "zh" else f"the {'pair of ' if entry.pair else ''}{entry.name}"

@@ -69,8 +69,11 @@ class Rendered(NamedTuple):
 
 
 def open_rendered(folder: Path) -> Rendered:
-    """What `main` has drawn so far."""
-    return Rendered(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Rendered._fields))
+    """What `main` has drawn so far. Raises SystemExit where an older version drew it."""
+    found = Rendered(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Rendered._fields))
+    if found.objects.dtype != OBJECT:
+        raise SystemExit(f"{folder} holds other fields of objects than this version knows; draw it again")
+    return found
 
 
 def texts_of(folder: Path) -> dict[int, list[dict[str, dict[str, str]]]]:

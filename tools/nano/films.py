@@ -1,11 +1,12 @@
 """Training clips of the rendered world, drawn once into memory-mapped arrays, and what vision sees of them.
 
-    python -m tools.nano.films draw --out FOLDER --count 400
+    python -m tools.nano.films draw --out FOLDER --count 3200 --turning-from 480
     python -m tools.nano.films look --out FOLDER --sam run1/sam.pt
 
 `draw` knows no model: frames squeezed to S x S as at inference, and for every pixel the number of the thing
 it shows. `look` keeps the image encoder's maps as float16, so that a training step of the memory part is
-cheap; it is to be done again when the image encoder changes. Seeds 0 .. count-1 of the split `train` alone.
+cheap; it is to be done again when the image encoder changes. Seeds 0 .. count-1 of the split `train` alone,
+from `--turning-from` on those whose target turns: turns are rare, and hard to learn.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from tools.nano.features import load_tower
 MOST = 64  # frames of a clip
 THINGS = 8  # numbers a pixel can have: the ground, up to four still things, the target, what covers it
 CHUNK = 8  # frames encoded at once
-MANY = 1 << 30
+NEVER = 1 << 30  # no clip has this seed
 # How many frames and things there are, which is the target (from 1), and the target's three class numbers.
 FILM = np.dtype([(n, "i2") for n in ("frames", "things", "target", "kind", "colour", "pattern")])
 
 
 class Films(NamedTuple):
-    """N clips. In `owner` 0 is the ground and k the k-th thing; `film` has 0 frames where not drawn yet."""
+    """N clips. In `owner` 0 is the ground and k the k-th thing; `film` has 0 frames where none was drawn."""
 
     images: NDArray[np.uint8]  # [N, MOST, S, S, 3]
     owner: NDArray[np.uint8]  # [N, MOST, S, S]
@@ -141,7 +142,11 @@ def _look(given: argparse.Namespace, worker: int) -> None:
 def allocate(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> None:
     """Arrays that are not there yet. They are sparse files: what is never written takes no room."""
     for name, (shape, dtype) in shapes.items():
-        if not (folder / f"{name}.npy").exists():
+        if (folder / f"{name}.npy").exists():
+            held = np.load(folder / f"{name}.npy", mmap_mode="r")
+            if (held.shape, held.dtype) != (shape, np.dtype(dtype)):
+                raise SystemExit(f"{folder} holds {name} of another size; take a fresh --out")
+        else:
             np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", shape=shape, dtype=dtype)
 
 
@@ -157,7 +162,7 @@ def together(work: Callable[[argparse.Namespace, int], None], given: argparse.Na
 
 
 def draw_all(given: argparse.Namespace) -> None:
-    """Draw the clips 0 .. `given.count` - 1 that are not in `given.out` yet."""
+    """Draw what is asked of the clips 0 .. `given.count` - 1 and not in `given.out` yet."""
     frames = (given.count, MOST)
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "images": ((*frames, SIDE, SIDE, 3), np.uint8),
@@ -178,7 +183,7 @@ def main() -> None:
     parser.add_argument(
         "--turning-from",
         type=int,
-        default=MANY,
+        default=NEVER,
         help="from this clip on, draw those alone whose target turns",
     )
     parser.add_argument("--sam", type=Path, help="weights, for `look`")

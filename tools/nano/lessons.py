@@ -1,8 +1,9 @@
 """What the language stage is taught: regions of pictures and clips, with questions and answers as tokens.
 
 Pictures: every task of a region, each in one of the two languages, and questions in a person's own words.
-Clips: segments with the caption before as history, or none, forwards and backwards; whole clips. Reads what
-`features` and `film_features` saw; knows no model.
+Clips: segments with the caption before as history, or none, or one with another name, forwards and backwards;
+whole clips; single frames, beside which regions of pictures are read as frames. Reads what `features` and
+`film_features` saw; knows no model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pam_edge.benchmarks.world import (
     Language,
     random_question,
 )
+from pam_edge.benchmarks.world.combos import combos
 from pam_edge.benchmarks.world.moves import EVENTS
 from pam_edge.captions import FRAMES, frame_choice
 from tools.nano.data import open_rendered, shown_in_cells, texts_of
@@ -40,8 +42,8 @@ WITHOUT_HISTORY = 0.2  # share of later segments that are told as if nothing had
 BACKWARDS_SHARE = 0.4
 RENAMED_SHARE = 0.5  # of segments with history: a stream keeps to the name it began with, right or wrong
 WHOLE_SHARE = 0.2  # of the clips that are read, told as a whole
-WARPED_SHARE = 0.6  # of segments, their frames at other times: 480 clips are soon known by heart
-TURNS = 0.5  # how often a segment that turns is read, others 1: more of them were drawn than there would be
+WARPED_SHARE = 0.6  # of segments, their frames at other times: clips are soon known by heart
+TURN_WEIGHT = 0.5  # how often a segment that turns is read, others 1: more of them were drawn
 GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
 
 
@@ -113,8 +115,9 @@ class Clips:
         self.poses = {seed: film_poses(seed) for seed in self.told}
         self.drawn = open_films(films)
         self.parts = np.argwhere(self.features.done[:, :WHOLE])
-        often = [TURNS if "turn" in self.told[film].events[part] else 1.0 for film, part in self.parts]
-        self.often = np.array(often) / sum(often)
+        turning = [self.told[film].events[part].startswith("turn") for film, part in self.parts]
+        weights = np.where(turning, TURN_WEIGHT, 1.0)
+        self.shares = weights / weights.sum()
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
         self.questions = questions
 
@@ -125,7 +128,7 @@ class Clips:
             if rng.random() < WHOLE_SHARE:
                 film, part = int(rng.choice(self.wholes)), WHOLE
             else:
-                film, part = self.parts[int(rng.choice(len(self.parts), p=self.often))].tolist()
+                film, part = self.parts[int(rng.choice(len(self.parts), p=self.shares))].tolist()
             said = self.told[film]
             turned = part != WHOLE and said.events[part] in BACKWARDS and rng.random() < BACKWARDS_SHARE
             order = frame_order(rng, turned=turned, warped=part != WHOLE and rng.random() < WARPED_SHARE)
@@ -171,10 +174,11 @@ class Clips:
         return shown, pose[frames], shown.any((1, 2)).astype(np.float32), np.array(number)
 
     def other_name(self, rng: np.random.Generator, film: int) -> Combo:
-        """What looks like a clip's target and is of any kind."""
+        """What looks like a clip's target, of any kind that training may see so."""
         target = self.drawn.film[film]
-        kind = KINDS[int(rng.integers(len(KINDS)))].name
-        return Combo(kind, COLOURS[target["colour"]].name, PATTERNS[target["pattern"]])
+        look = COLOURS[target["colour"]].name, PATTERNS[target["pattern"]]
+        open_to = [combo for combo in combos("train") if combo[1:] == look]
+        return open_to[int(rng.integers(len(open_to)))]
 
     def asked(
         self,

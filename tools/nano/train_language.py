@@ -106,7 +106,7 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
         if given.start.suffix == ".pt":
             state = torch.load(given.start, weights_only=True, map_location="cpu")
             both.load_state_dict(state["average"]["values"])
-            helpers.load_state_dict(state["helpers"], strict=False)  # pictures alone have none for clips
+            helpers.load_state_dict(state["helpers"])
         else:
             shipped = open_checkpoint(str(given.start))
             perceiver.load_state_dict(load_perceiver(shipped).state_dict())

@@ -47,7 +47,7 @@ def renamed(caption: str, thing: Combo, language: Language) -> str:
     """A segment's caption as if it were about that thing."""
     was = told_subject(caption, language).rstrip()
     first = caption.startswith(was)
-    now = capital(combo_phrase(thing, language)) if first else clip_words.known(thing.kind, language)
+    now = capital(combo_phrase(thing, language)) if first else clip_words.named_again(thing.kind, language)
     return caption.replace(was, now, 1)
 
 
