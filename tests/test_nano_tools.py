@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import torch
 from tokenizers import Tokenizer
 
 from pam_edge import packaged
-from pam_edge.benchmarks.world import Combo, clip, question, scene, segment_caption
+from pam_edge.benchmarks.world import (
+    Combo,
+    clip,
+    named_event,
+    named_kind,
+    question,
+    scene,
+    segment_caption,
+    told_subject,
+)
+from pam_edge.benchmarks.world.combos import is_held_out
 from pam_edge.benchmarks.world.questions import SUBJECTS
 from pam_edge.captions import FRAMES
 from pam_edge.config import NANO
@@ -23,11 +34,11 @@ from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.perceiver import Perceiver, as_tokens, pixel_shuffle
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
-from tools.nano import crew, films, ship, train_memory, train_sam
+from tools.nano import crew, film_features, films, ship, train_memory, train_sam
 from tools.nano.data import CELLS, USUAL_SIZE, owners, records, shown_in_cells
 from tools.nano.film_helpers import image_tokens
 from tools.nano.following import Kept, Trail, conditioned, constants
-from tools.nano.lessons import frame_order
+from tools.nano.lessons import Clips, frame_order
 from tools.nano.loop import Learner, run
 from tools.nano.prompting import mirror
 from tools.nano.resettle import SIZE, resettle
@@ -41,15 +52,21 @@ E, C = NANO.vision.embed_size, NANO.vision.d_model
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[films.Films, films.Looks]:
-    """Two drawn clips, and noise in place of what the image encoder would see."""
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two drawn clips."""
     folder = tmp_path_factory.mktemp("films")
     given = argparse.Namespace(out=folder, count=2, workers=1, turning_from=films.NEVER)
     films.draw_all(given)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(drawn: Path) -> tuple[films.Films, films.Looks]:
+    """The clips, and noise in place of what the image encoder would see."""
     rng, shape = np.random.default_rng(0), (2, films.MOST)
     sizes = ((C, E, E), (C // 8, 4 * E, 4 * E), (C // 4, 2 * E, 2 * E))
     noise = (rng.standard_normal((*shape, *size), dtype=np.float32).astype(np.float16) for size in sizes)
-    return films.open_films(folder), films.Looks(*noise)
+    return films.open_films(drawn), films.Looks(*noise)
 
 
 def test_what_draws_masks_alone_changes_nothing_else() -> None:
@@ -247,6 +264,29 @@ def test_a_segment_of_another_thing_is_the_worlds_caption_of_it() -> None:
             for lang in ("en", "zh"):
                 text = segment_caption(filmed, k, lang)
                 assert renamed(text, other.target, lang) == segment_caption(other, k, lang) != text
+
+
+def test_names_are_asked_of_history_alone(drawn: Path, tmp_path: Path) -> None:
+    rows = (2, film_features.PARTS + 1)
+    for name, of_frame in (("maps", (C, E, E)), ("tokens", (2, C))):
+        np.lib.format.open_memmap(
+            tmp_path / f"{name}.npy", mode="w+", shape=(*rows, FRAMES, *of_frame), dtype=np.float16
+        )
+    np.save(tmp_path / "done.npy", films.open_films(drawn).film["frames"][:, None] > FRAMES * np.arange(5))
+    questions = Questions(Tokenizer.from_file(str(packaged.WEIGHTS / "tokenizer.json")))
+    clips = Clips(tmp_path, drawn, questions)
+    rng, kinds = np.random.default_rng(0), set()
+    for asked in clips.names(rng, 20):
+        for lang, one in zip(("en", "zh"), asked, strict=True):
+            before, told = (questions.decode(ids) for ids in (one.ids_after, one.answer))
+            kind = named_kind(told_subject(told, lang), lang)
+            history = re.split(": |：", before.split("\n")[-3])[-1]
+            assert kind is not None and named_kind(told_subject(history, lang), lang) == kind
+            assert named_event(told, lang) is None
+            kinds.add(kind)
+    assert len(kinds) > 5
+    others = [clips.other_name(rng, film) for film in (0, 1) for _ in range(200)]
+    assert not any(is_held_out(other) for other in others) and len({other.kind for other in others}) > 20
 
 
 def test_clips_that_turn_are_told_without_drawing_them() -> None:

@@ -40,7 +40,7 @@ from tools.nano.words import Asked, Questions
 
 WITHOUT_HISTORY = 0.2  # share of later segments that are told as if nothing had been before
 BACKWARDS_SHARE = 0.4
-RENAMED_SHARE = 0.5  # of segments with history: a stream keeps to the name it began with, right or wrong
+RENAMED_SHARE = 0.25  # of segments with history: a stream keeps to the name it began with, right or wrong
 WHOLE_SHARE = 0.2  # of the clips that are read, told as a whole
 WARPED_SHARE = 0.6  # of segments, their frames at other times: clips are soon known by heart
 TURN_WEIGHT = 0.5  # how often a segment that turns is read, others 1: more of them were drawn
@@ -118,6 +118,7 @@ class Clips:
         turning = [self.told[film].events[part].startswith("turn") for film, part in self.parts]
         weights = np.where(turning, TURN_WEIGHT, 1.0)
         self.shares = weights / weights.sum()
+        self.later = self.parts[self.parts[:, 1] > 0]
         self.wholes = np.flatnonzero(self.features.done[:, WHOLE])
         self.questions = questions
 
@@ -179,6 +180,21 @@ class Clips:
         look = COLOURS[target["colour"]].name, PATTERNS[target["pattern"]]
         open_to = [combo for combo in combos("train") if combo[1:] == look]
         return open_to[int(rng.integers(len(open_to)))]
+
+    def names(self, rng: np.random.Generator, count: int) -> list[list[Asked]]:
+        """Later segments under other names, in both languages, answered up to the name. To be asked of no
+        picture at all: what history calls a thing is then the only thing to tell it by.
+        """
+        lessons = []
+        for film, part in self.later[rng.integers(len(self.later), size=count)].tolist():
+            said, other, asked = self.told[film], self.other_name(rng, film), []
+            for lang in LANGUAGES:
+                one = self.asked(said, part, lang, alone=False, turned=False, other=other)
+                happens = self.questions.happening(self.questions.decode(one.answer[:-1]), lang)
+                told = slice(happens.index(True))
+                asked.append(Asked(one.ids_after, one.answer[told], one.stressed[told]))
+            lessons.append(asked)
+        return lessons
 
     def asked(
         self,

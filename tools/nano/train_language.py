@@ -37,6 +37,7 @@ SEED = 5
 PEAK, DECAY = 1.5e-3, 0.02
 REGIONS = 8  # per process and step
 MIXED = (12, 4)  # regions and clips per process and step, where clips are taught too
+NAMES = 12  # segments that are asked of nothing but what was said before
 FRAMES = 12  # single ones of clips beside them, and as many regions of pictures in their place
 EXACT_FROM = 0.85  # until then in bfloat16, float32 where it matters: twice as fast where the CPU has it
 HELP_UNTIL = 0.6  # helper heads fade out by this progress
@@ -134,6 +135,12 @@ def train(member: crew.Member, given: argparse.Namespace) -> None:
                 with fused_attention():  # a clip is long enough for it
                     more, right, states = answer_loss(parts, seen, filmed.asked, prefix)
                 figures |= {"clip_answers": more.item(), "clip_token_right": right}
+                loss = loss + more
+                named_again = clips.names(rng, NAMES)
+                more, right, _ = answer_loss(
+                    parts, seen.new_zeros(NAMES, 0, seen.shape[2]), named_again, prefix
+                )
+                figures |= {"names": more.item(), "name_token_right": right}
                 loss = loss + more
                 drawn = [of.frames(rng, FRAMES, member.device) for of in (clips, regions)]
                 singles = Frames(*(torch.cat(field) for field in zip(*drawn, strict=True)))
