@@ -105,11 +105,11 @@ def test_a_newer_line_takes_an_older_one_s_place(tmp_path: Path) -> None:
 
 def test_bundles_are_measured_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command around a real evaluation's report, which takes too long here."""
-    found = Path(schemes.__file__).resolve().parent / "results" / "nano-world-271203-random.json"
+    found = Path(schemes.__file__).resolve().parent / "results" / "nano-world-271208-random.json"
     report = msgspec.json.decode(found.read_bytes(), type=Report)
     monkeypatch.setattr(schemes, "evaluate", lambda pam, source, *, langs: report)
     out = tmp_path / "schemes.jsonl"
-    assert schemes.main(["nano", "--world", "271203", "--n", "500", "--out", str(out)]) == 0
+    assert schemes.main(["nano", "--world", "271208", "--n", "500", "--out", str(out)]) == 0
     (line,) = read_lines(out)
     assert (line.variant, line.scheme, line.scenes) == ("nano", Bundle.open("nano").manifest.scheme, 500)
     assert line.click_iou == pytest.approx(report.click_iou.value, abs=1e-5)
