@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.export.decoder_graph import Stored, stored_as
+from pam_edge.export.decoder_graph import Stored, finely_stored_as
 from pam_edge.export.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.onnx_weights import Tensors
 from pam_edge.export.pte_decoder import HEAD, CachedDecoder
@@ -27,9 +27,6 @@ from pam_edge.quantize.schemes import Scheme
 
 BLOCK = 32
 _INT4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # not in torch's own stubs
-# Blocks with signless scales lose a little more than those of other engines. These two are a twentieth of a
-# layer, and every later position reads what they give.
-_FINER = ("k_proj.weight", "v_proj.weight")
 _PREFIX = "language."
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -49,7 +46,7 @@ def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Sc
             raise IntegrityError(
                 f"{key} has shape {list(value.shape)} where the variant wants {list(empty.shape)}"
             )
-        held = stored(value.float(), held_as(scheme, key, tuple(value.shape)), key)
+        held = stored(value.float(), finely_stored_as(scheme, key, tuple(value.shape)), key)
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, nn.Parameter(held, requires_grad=False))
     return _plain(module)
@@ -63,12 +60,6 @@ def in_8_bits(module: nn.Module, scheme: Scheme, graph: str) -> nn.Module:
             held = _integers(layer.weight.detach().float(), "q8", weight)
             layer.weight = nn.Parameter(held, requires_grad=False)
     return _plain(module)
-
-
-def held_as(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Stored:
-    """How a weight of the decoder is held: as the scheme says, but keys and values in no less than 8 bits."""
-    storage = stored_as(scheme, key, shape)
-    return "q8" if storage == "q4" and key.endswith(_FINER) else storage
 
 
 def stored(weight: Tensor, storage: Stored, key: str) -> Tensor:
@@ -92,7 +83,7 @@ def weight_noise(language: LanguageConfig, tensor: Tensors, scheme: Scheme) -> t
     worst, where = 0.0, "none"
     for name, shape in names.items():
         key = _key(name, language)
-        storage = held_as(scheme, key, shape)
+        storage = finely_stored_as(scheme, key, shape)
         if storage not in ("q4", "q8"):
             continue
         rows = tensor(key)

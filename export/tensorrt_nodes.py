@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pam_edge.errors import IntegrityError
-from pam_edge.export.decoder_graph import stored_as
+from pam_edge.export.decoder_graph import finely_stored_as
 from pam_edge.export.onnx_weights import Tensors
 from pam_edge.export.tensorrt_weights import BLOCKS, Kind, Matrix, place_matrix
 from pam_edge.quantize.schemes import Scheme
@@ -54,7 +54,7 @@ class Nodes:
 
     def kind(self, key: str, shape: tuple[int, int]) -> Kind:
         """How the scheme's storage of a matrix is written here: q4 in rows that no block divides is int8."""
-        match stored_as(self.scheme, key, shape):
+        match finely_stored_as(self.scheme, key, shape):
             case "q4":
                 return "int4" if any(shape[1] % block == 0 for block in BLOCKS) else "int8"
             case "q8":

@@ -78,6 +78,9 @@ _MEMORY = Rule("float16", graph="memory_*", dimensions=2, elements=1024)
 # on (the encoder 0.02, the perceiver 0.01), and there is little to save: it is small.
 _MASKS = Rule("float16", graph="mask_decoder", dimensions=2, elements=1024)
 _KERNELS = Rule("float16", dimensions=4, elements=1024)  # convolutions and positions
+# Every later layer reads what the first one loses. With it in 8 bits nano's logits have a noise of 0.044,
+# without 0.096; of 28 layers that is a fiftieth of the bytes more.
+_FIRST_LAYER = Rule("q8", graph="decoder", tensor="language.layers.0.*", dimensions=2, elements=1024)
 _IMAGES = (_MEMORY, _MASKS, _KERNELS, _VISION)
 SCHEMES: tuple[Scheme, ...] = (
     FP32,
@@ -95,6 +98,7 @@ SCHEMES: tuple[Scheme, ...] = (
         (
             Rule("q8", graph="decoder", tensor="language.embed_tokens.*", dimensions=2, elements=1024),
             Rule("q8", graph="decoder", tensor="language.lm_head.*", dimensions=2, elements=1024),
+            _FIRST_LAYER,
             Rule("q4", graph="decoder", dimensions=2, elements=1024),
             *_IMAGES,
         ),

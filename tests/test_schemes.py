@@ -47,7 +47,8 @@ def test_integers_leave_vectors_alone_and_split_language_from_vision() -> None:
     for name, layers in (("int8", "q8"), ("int4", "q4")):
         scheme = scheme_named(name)
         assert scheme.calibrated
-        assert scheme.storage("decoder", "language.layers.0.mlp.up_proj.weight", (448, 192)) == layers
+        assert scheme.storage("decoder", "language.layers.3.mlp.up_proj.weight", (448, 192)) == layers
+        assert scheme.storage("decoder", "language.layers.0.mlp.up_proj.weight", (448, 192)) == "q8"
         assert scheme.storage("decoder", "language.embed_tokens.weight", (2048, 192)) == "q8"
         assert scheme.storage("decoder", "language.norm.weight", (1536,)) == "float32"
         assert scheme.storage("image_encoder", "w", (256, 64)) == "w8a8"
