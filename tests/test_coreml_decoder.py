@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import msgspec
@@ -170,16 +171,15 @@ def test_its_border_is_what_the_bundle_will_say(packages: dict[str, Path]) -> No
         assert states == {"keys": shape, "values": shape}
 
 
-@pytest.mark.parametrize(("scheme", "bits"), [("fp16", 16), ("int8", 8 + 16 / 32), ("int4", 4 + 16 / 32)])
-def test_two_functions_share_one_copy_of_the_weights(
-    packages: dict[str, Path], scheme: str, bits: float
-) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_two_functions_share_one_copy_of_the_weights(packages: dict[str, Path], scheme: str) -> None:
     weights = packages[scheme] / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
-    values = sum(a * b for key, (a, b) in matrix_shapes(LM).items())
+    bits = {"float16": 16, "q8": 8 + 16 / 32, "q4": 4 + 16 / 32}
+    rules, shapes = scheme_named(scheme), matrix_shapes(LM)
+    least = sum(math.prod(s) * bits[rules.storage("decoder", key, s)] for key, s in shapes.items()) / 8
+    padded = 0 if scheme == "fp16" else sum(map(math.prod, shapes.values())) / 8  # the last block of a row
     rest = positions(LM) * LM.head_dim * 2 + 15_000  # rotations and vectors, and each constant's own header
-    assert (
-        values * bits / 8 <= weights.stat().st_size <= values * (bits if bits == 16 else bits + 1) / 8 + rest
-    )
+    assert least <= weights.stat().st_size <= least + padded + rest
 
 
 def test_it_is_made_of_known_operators_and_keeps_its_cache_in_float16(packages: dict[str, Path]) -> None:
