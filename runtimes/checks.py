@@ -57,6 +57,12 @@ def check_embeds(embeds: Sequence[Floats], lengths: Sequence[int], language: Lan
     check_room([n + len(array) for n, array in zip(lengths, embeds, strict=True)], language)
 
 
+def check_tokens(tokens: Sequence[int], count: int) -> None:
+    """Raise UsageError unless there is one token for each of `count` rows."""
+    if len(tokens) != count:
+        raise UsageError(f"{len(tokens)} tokens for {count} rows; pass one per row")
+
+
 def check_room(lengths: Sequence[int], language: LanguageConfig) -> None:
     """Raise WontFitError where a row would become longer than this model's cache may ever be."""
     longest = max(lengths)

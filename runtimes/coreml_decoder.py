@@ -19,7 +19,7 @@ import numpy as np
 
 from pam_edge.bundle import Graph
 from pam_edge.config import LanguageConfig
-from pam_edge.errors import IntegrityError, PamEdgeError, UsageError, WontFitError
+from pam_edge.errors import IntegrityError, PamEdgeError, WontFitError
 from pam_edge.runtimes import Array, Floats
 from pam_edge.runtimes.checks import (
     check_branch,
@@ -28,6 +28,7 @@ from pam_edge.runtimes.checks import (
     check_keep,
     check_length,
     check_room,
+    check_tokens,
 )
 from pam_edge.runtimes.embedding import TokenTable
 
@@ -102,8 +103,7 @@ class StatefulDecoder:
 
     def step(self, tokens: Sequence[int]) -> Floats:
         """Append one token per row; see `Decoder.step`."""
-        if len(tokens) != len(self._rows):
-            raise UsageError(f"{len(tokens)} tokens for {len(self._rows)} rows; pass one per row")
+        check_tokens(tokens, len(self._rows))
         embeds = self.embed(tokens)
         check_room([n + 1 for n in self.lengths], self._language)
         return self.prefill([embeds[i : i + 1] for i in range(len(tokens))])

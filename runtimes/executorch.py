@@ -9,7 +9,6 @@ files without it. Knows bundles and this engine, no prompts and no text.
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -23,13 +22,12 @@ import numpy as np
 from pam_edge.bundle import Bundle, Graph, TensorSpec
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 from pam_edge.runtimes import Array, Floats
+from pam_edge.runtimes.cached_rows import CachedRows
 from pam_edge.runtimes.checks import (
-    check_branch,
     check_embeds,
     check_feeds,
-    check_keep,
-    check_length,
     check_room,
+    check_tokens,
 )
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.etdump import Execution, executions
@@ -82,7 +80,7 @@ class EtSession:
         return {self._graph.name: self._loaded.trace()}
 
 
-class EtDecoder:
+class EtDecoder(CachedRows[HostCache]):
     """`Decoder` of a bundle, with one empty row. Branches share the loaded program and its weights.
     `traced` as in `EtSession`.
     """
@@ -97,11 +95,6 @@ class EtDecoder:
         language = bundle.manifest.variant.language
         self._language = msgspec.structs.replace(language, max_length=min(language.max_length, capacity))
         self._cache = HostCache(self._language, 1, turned=True)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Positions held in the cache, per row."""
-        return tuple(self._cache.lengths)
 
     def prefill(self, embeds: Sequence[Floats]) -> Floats:
         """Append embeddings, row by row, in parts of what the file takes at once; see `Decoder.prefill`."""
@@ -119,8 +112,7 @@ class EtDecoder:
 
     def step(self, tokens: Sequence[int]) -> Floats:
         """Append one token per row, as many rows in a call as the file takes; see `Decoder.step`."""
-        if len(tokens) != len(self.lengths):
-            raise UsageError(f"{len(tokens)} tokens for {len(self.lengths)} rows; pass one per row")
+        check_tokens(tokens, len(self.lengths))
         embeds = self.embed(tokens)[:, None]
         before = self._cache.lengths
         check_room([n + 1 for n in before], self._language)
@@ -131,24 +123,6 @@ class EtDecoder:
             self._run(rows, embeds[rows], before[rows], logits)
         self._cache.lengths = [n + 1 for n in before]
         return logits
-
-    def branch(self, rows: int) -> EtDecoder:
-        """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
-        check_branch(rows, len(self.lengths))
-        other = copy.copy(self)
-        other._cache = self._cache.select([0] * rows)
-        return other
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row not listed."""
-        check_keep(rows, len(self.lengths))
-        if list(rows) != list(range(len(self.lengths))):
-            self._cache = self._cache.select(rows)
-
-    def rewind(self, length: int) -> None:
-        """Forget every position from `length` on: `past_valid` hides what lies there."""
-        check_length(length)
-        self._cache.lengths = [min(n, length) for n in self._cache.lengths]
 
     def trace(self) -> dict[str, tuple[Execution, ...]]:
         """Calls of this decoder and its branches, of several positions and of one; see `EtSession.trace`."""

@@ -7,7 +7,7 @@ and copies nothing. Knows bundles and this engine, no prompts and no text.
 
 from __future__ import annotations
 
-import copy
+import weakref
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,13 +16,12 @@ from pam_edge.bundle import Bundle, Graph, TensorSpec
 from pam_edge.config import LanguageConfig
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 from pam_edge.runtimes import Array, Floats
+from pam_edge.runtimes.cached_rows import CachedRows
 from pam_edge.runtimes.checks import (
-    check_branch,
     check_embeds,
     check_feeds,
-    check_keep,
-    check_length,
     check_room,
+    check_tokens,
 )
 from pam_edge.runtimes.embedding import TokenTable
 from pam_edge.runtimes.host_cache import HostCache
@@ -57,7 +56,7 @@ class OrtSession:
         return dict(zip(self._outputs, values, strict=True))
 
 
-class OrtDecoder:
+class OrtDecoder(CachedRows[HostCache]):
     """`Decoder` of a bundle, with one empty row. Branches share the engine's session and its weights."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
@@ -69,11 +68,6 @@ class OrtDecoder:
         self._cache = HostCache(self._language, 1)
         self._bound: _Bound | None = None
 
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Positions held in the cache, per row."""
-        return tuple(self._cache.lengths)
-
     def prefill(self, embeds: Sequence[Floats]) -> Floats:
         """Append embeddings; see `Decoder.prefill`.
 
@@ -82,7 +76,7 @@ class OrtDecoder:
         """
         check_embeds(embeds, self.lengths, self._language)
         after = [n + len(array) for n, array in zip(self.lengths, embeds, strict=True)]
-        self._make_room(max(after))
+        self._cache = self._cache.with_room(max(after))
         logits = np.empty((len(embeds), self._language.vocab_size), dtype=np.float32)
         for row, array in enumerate(embeds):
             length = self._cache.lengths[row]
@@ -96,45 +90,20 @@ class OrtDecoder:
 
     def step(self, tokens: Sequence[int]) -> Floats:
         """Append one token per row, all rows in one call; see `Decoder.step`."""
-        if len(tokens) != len(self.lengths):
-            raise UsageError(f"{len(tokens)} tokens for {len(self.lengths)} rows; pass one per row")
+        check_tokens(tokens, len(self.lengths))
         embeds = self.embed(tokens)[:, None]
         after = [n + 1 for n in self.lengths]
         check_room(after, self._language)
-        self._make_room(max(after))
+        self._cache = self._cache.with_room(max(after))
         logits = np.empty((len(tokens), self._language.vocab_size), dtype=np.float32)
         self._run(slice(0, len(tokens)), embeds, after, logits)
         self._cache.lengths = after
         return logits
 
-    def branch(self, rows: int) -> OrtDecoder:
-        """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
-        check_branch(rows, len(self.lengths))
-        other = copy.copy(self)
-        other._cache = self._cache.select([0] * rows)
-        other._bound = None
-        return other
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row not listed."""
-        check_keep(rows, len(self.lengths))
-        if list(rows) != list(range(len(self.lengths))):
-            self._cache, self._bound = self._cache.select(rows), None
-
-    def rewind(self, length: int) -> None:
-        """Forget every position from `length` on: the engine reads no further than the lengths it gets."""
-        check_length(length)
-        self._cache.lengths = [min(n, length) for n in self._cache.lengths]
-
-    def _make_room(self, positions: int) -> None:
-        roomy = self._cache.with_room(positions)
-        if roomy is not self._cache:
-            self._cache, self._bound = roomy, None
-
     def _run(self, rows: slice, embeds: Floats, after: Sequence[int], logits: Floats) -> None:
         """Run `rows` forward to the lengths `after`; their cache and `logits` are written in place."""
-        if self._bound is None or self._bound.rows != rows:
-            self._bound = _Bound(self._session, rows, self._names, self._cache.arrays)
+        if self._bound is None or self._bound.of() is not self._cache or self._bound.rows != rows:
+            self._bound = _Bound(self._session, rows, self._names, self._cache)
         seqlens = np.array(after, dtype=np.int32) - np.int32(1)
         total = np.array(max(after), dtype=np.int32)
         inputs = {
@@ -149,10 +118,11 @@ class _Bound:
     """The cache of some rows, bound to the session once; steps then bind only what is new."""
 
     def __init__(
-        self, session: ort.InferenceSession, rows: slice, names: Sequence[str], arrays: Sequence[Floats]
+        self, session: ort.InferenceSession, rows: slice, names: Sequence[str], cache: HostCache
     ) -> None:
+        self.of = weakref.ref(cache)  # a cache that was replaced is not to live on here
         self.rows, self._session, self._binding = rows, session, session.io_binding()
-        for name, array in zip(names, arrays, strict=True):
+        for name, array in zip(names, cache.arrays, strict=True):
             view = array[rows]  # contiguous: whole rows
             for bind, kind in ((self._binding.bind_input, "past"), (self._binding.bind_output, "present")):
                 bind(f"{kind}_{name}", "cpu", 0, np.float32, view.shape, view.ctypes.data)

@@ -6,15 +6,15 @@ keys and values it gives are written behind what is held. The step is recorded a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 
 from pam_edge.bundle import Bundle, Graph
-from pam_edge.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.errors import IntegrityError, WontFitError
 from pam_edge.runtimes import Floats
-from pam_edge.runtimes.checks import check_branch, check_embeds, check_keep, check_length, check_room
+from pam_edge.runtimes.cached_rows import CachedRows
+from pam_edge.runtimes.checks import check_embeds, check_room, check_tokens
 from pam_edge.runtimes.cuda import Buffer, Stream
 from pam_edge.runtimes.cuda import Graph as Recorded
 from pam_edge.runtimes.embedding import TokenTable
@@ -24,7 +24,40 @@ _FIRST_CAPACITY = 512  # positions; doubled when full
 STEP, PREFILL = "step", "prefill"  # the decoder's profiles
 
 
-class TrtDecoder:
+class _Cache:
+    """Keys and values of some rows: per layer and kind one buffer [rows, kv heads, capacity, head dim]."""
+
+    def __init__(self, gpu: _Machine, rows: int, capacity: int) -> None:
+        self.gpu, self.capacity, self.lengths = gpu, capacity, [0] * rows
+        # Zeros: what does not count is still multiplied, by 0, and must be a number.
+        self.buffers = [Buffer.of(rows * self.row_bytes) for _ in gpu.parts] if capacity else []
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of one buffer."""
+        return self.gpu.heads * self.capacity * self.gpu.width
+
+    def select(self, rows: Sequence[int], capacity: int | None = None) -> _Cache:
+        """A copy of some rows, in that order, as often as they are named."""
+        capacity = self.capacity if capacity is None else capacity
+        other = _Cache(self.gpu, len(rows), capacity)
+        other.lengths = [self.lengths[row] for row in rows]
+        for new, old in zip(other.buffers, self.buffers, strict=False):  # an empty cache has no buffers yet
+            for i, row in enumerate(rows):
+                if other.lengths[i]:
+                    self.gpu.stream.copy_rows(
+                        new.address + i * other.row_bytes,
+                        capacity * self.gpu.width,
+                        old.address + row * self.row_bytes,
+                        self.capacity * self.gpu.width,
+                        width=other.lengths[i] * self.gpu.width,
+                        rows=self.gpu.heads,
+                    )
+        self.gpu.stream.wait()
+        return other
+
+
+class TrtDecoder(CachedRows[_Cache]):
     """`Decoder` of a bundle, with one empty row. Branches share the engine and its weights."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -32,11 +65,6 @@ class TrtDecoder:
         self.embed = TokenTable.open(bundle)
         self._gpu = _Machine(bundle, graph)
         self._cache = _Cache(self._gpu, 1, 0)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Positions held in the cache, per row."""
-        return tuple(self._cache.lengths)
 
     def prefill(self, embeds: Sequence[Floats]) -> Floats:
         """Append embeddings, row by row and in chunks of what the engine takes; see `Decoder.prefill`."""
@@ -55,8 +83,7 @@ class TrtDecoder:
 
     def step(self, tokens: Sequence[int]) -> Floats:
         """Append one token per row, as many rows a call as the engine takes; see `Decoder.step`."""
-        if len(tokens) != len(self.lengths):
-            raise UsageError(f"{len(tokens)} tokens for {len(self.lengths)} rows; pass one per row")
+        check_tokens(tokens, len(self.lengths))
         embeds = self.embed(tokens)[:, None]
         after = [n + 1 for n in self.lengths]
         check_room(after, self._language)
@@ -71,24 +98,6 @@ class TrtDecoder:
         self._cache.lengths = after
         return np.concatenate(logits)
 
-    def branch(self, rows: int) -> TrtDecoder:
-        """A new decoder of `rows` copies of this one's single row; only the positions held are copied."""
-        check_branch(rows, len(self.lengths))
-        other = copy.copy(self)
-        other._cache = self._cache.select([0] * rows, self._cache.capacity)
-        return other
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row not listed."""
-        check_keep(rows, len(self.lengths))
-        if list(rows) != list(range(len(self.lengths))):
-            self._cache = self._cache.select(rows, self._cache.capacity)
-
-    def rewind(self, length: int) -> None:
-        """Forget every position from `length` on: the graph reads no further than the lengths it gets."""
-        check_length(length)
-        self._cache.lengths = [min(n, length) for n in self._cache.lengths]
-
     def _make_room(self, positions: int) -> None:
         if positions <= self._cache.capacity:
             return
@@ -100,38 +109,6 @@ class TrtDecoder:
             )
         capacity = min(max(_FIRST_CAPACITY, 2 * self._cache.capacity, positions), most)
         self._cache = self._cache.select(range(len(self._cache.lengths)), capacity)
-
-
-class _Cache:
-    """Keys and values of some rows: per layer and kind one buffer [rows, kv heads, capacity, head dim]."""
-
-    def __init__(self, gpu: _Machine, rows: int, capacity: int) -> None:
-        self.gpu, self.capacity, self.lengths = gpu, capacity, [0] * rows
-        # Zeros: what does not count is still multiplied, by 0, and must be a number.
-        self.buffers = [Buffer.of(rows * self.row_bytes) for _ in gpu.parts] if capacity else []
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of one buffer."""
-        return self.gpu.heads * self.capacity * self.gpu.width
-
-    def select(self, rows: Sequence[int], capacity: int) -> _Cache:
-        """A copy of some rows, in that order, as often as they are named."""
-        other = _Cache(self.gpu, len(rows), capacity)
-        other.lengths = [self.lengths[row] for row in rows]
-        for new, old in zip(other.buffers, self.buffers, strict=False):  # an empty cache has no buffers yet
-            for i, row in enumerate(rows):
-                if other.lengths[i]:
-                    self.gpu.stream.copy_rows(
-                        new.address + i * other.row_bytes,
-                        capacity * self.gpu.width,
-                        old.address + row * self.row_bytes,
-                        self.capacity * self.gpu.width,
-                        width=other.lengths[i] * self.gpu.width,
-                        rows=self.gpu.heads,
-                    )
-        self.gpu.stream.wait()
-        return other
 
 
 class _Machine:
