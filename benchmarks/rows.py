@@ -170,7 +170,7 @@ def read_rows(path: Path) -> list[Row]:
     """Every row of a file, none where there is no file. Raises IntegrityError for a line that is no row."""
     if not path.exists():
         return []
-    rows = []
+    rows: list[Row] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             rows.append(msgspec.json.decode(line, type=Row))

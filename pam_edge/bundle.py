@@ -254,14 +254,15 @@ def read_manifest(path: Path) -> Manifest:
         raise IntegrityError(f"{path} is over {MAX_MANIFEST_BYTES >> 20} MiB; refusing to read it")
     raw = path.read_bytes()
     try:
-        schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get("schema")
+        fields: dict[str, msgspec.Raw] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        schema = fields.get("schema")
         if schema is None or bytes(schema) != str(SCHEMA).encode():
             found = "none" if schema is None else bytes(schema)[:20].decode(errors="replace")
             raise IntegrityError(
                 f"{path} has schema {found}; this version reads schema {SCHEMA}: "
                 "use the pam-edge that wrote it, or export again"
             )
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest: Manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise IntegrityError(f"{path} is not a valid manifest: {e}") from e
     if hashlib.sha256(raw.replace(manifest.sha256.encode(), b"")).hexdigest() != manifest.sha256:

@@ -109,7 +109,7 @@ class Golden:
                     raise IntegrityError(f"{path} unpacks to over {MAX_BYTES >> 20} MiB; refusing to read it")
             with np.load(path, allow_pickle=False) as npz:
                 self._arrays: dict[str, Array] = {name: npz[name] for name in npz.files}
-            self.meta = msgspec.json.decode(self._arrays[META].tobytes(), type=GoldenMeta)
+            self.meta: GoldenMeta = msgspec.json.decode(self._arrays[META].tobytes(), type=GoldenMeta)
             _ = self.meta.bounds
         except IntegrityError:
             raise

@@ -93,8 +93,9 @@ def _apart(order: Order, maker: Maker, run: Run) -> Record:
     try:
         last = said[-1] if said else ""
         if done.returncode == 0:
-            return msgspec.json.decode(last, type=Record)
-        failed = msgspec.json.decode(last, type=_Failed)
+            record: Record = msgspec.json.decode(last, type=Record)
+            return record
+        failed: _Failed = msgspec.json.decode(last, type=_Failed)
     except msgspec.DecodeError as e:
         told = " ".join((done.stderr or done.stdout).split())[-300:]
         raise PamEdgeError(f"compiling {order.graph} failed: {told}") from e

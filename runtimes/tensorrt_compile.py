@@ -175,9 +175,8 @@ def _write(path: Path, raw: bytes | memoryview) -> None:
 
 def main() -> int:
     """`python -m pam_edge.runtimes.tensorrt_compile ORDER MAKER` (JSON): the record, or an error, as JSON."""
-    order, maker = (
-        msgspec.json.decode(text, type=kind) for text, kind in zip(sys.argv[1:], (Order, Maker), strict=True)
-    )
+    order: Order = msgspec.json.decode(sys.argv[1], type=Order)
+    maker: Maker = msgspec.json.decode(sys.argv[2], type=Maker)
     try:
         record = compile_graph(order, maker)
     except PamEdgeError as e:

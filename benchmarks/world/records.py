@@ -70,7 +70,7 @@ class VideoRecord(msgspec.Struct, frozen=True, tag_field="type", tag="video"):
 
 
 Record = ImageRecord | VideoRecord
-_DECODER = msgspec.json.Decoder(Record)
+_DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def as_rle(mask: NDArray[np.bool_]) -> Rle:
