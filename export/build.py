@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pam_edge import host, packaged
-from pam_edge.bundle import Bundle, FileRef, Graph, Manifest
+from pam_edge.bundle import SCHEMA, Bundle, FileRef, Graph, Manifest
 from pam_edge.config import Variant
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
@@ -163,7 +163,7 @@ def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
         graph = Graph(name=name, files=files[name], inputs=inputs, outputs=outputs)
         graphs.append(writer.described(graph, variant, settled.scheme))
     return Manifest(
-        schema=1,
+        schema=SCHEMA,
         variant=variant,
         weights=checkpoint.weights,
         target=settled.target.name,

@@ -8,6 +8,7 @@ import msgspec
 
 from pam_edge.bundle import Bundle, Check, Manifest, Verification, write_manifest
 from pam_edge.errors import EnvironmentProblem
+from pam_edge.export.oldest_engine import oldest_engine
 from pam_edge.export.workspace import Workspace
 from pam_edge.verify import steps, verify
 
@@ -43,6 +44,7 @@ def finish(
         manifest,
         verification=None if checked is None else found,
         rehearsal=msgspec.UNSET if rehearsed is None or found is None else found,
+        oldest_engine=oldest_engine(bundle),
     )
     manifest = write_manifest(work.folder, manifest)
     work.close()

@@ -13,7 +13,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +22,10 @@ from pam_edge import packaged
 from pam_edge.config import Variant
 from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, cannot_write
 
-SCHEMA = 1
+# The form that is written. Any new field raises it, so that an earlier pam-edge says which version it lacks
+# instead of "unknown field"; new fields have defaults, and every form that was ever on main still opens.
+# 1: the first. 2: where a bundle was verified (`Verification.engine`, `.cpu`), `Manifest.oldest_engine`.
+SCHEMA: Final = 2
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 4 << 20
 
@@ -34,6 +37,7 @@ _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
 FileName = Annotated[str, Meta(pattern=rf"^{_FILE}\Z")]
 Place = Annotated[str, Meta(pattern=rf"^{_FILE}(/{_FILE}){{0,5}}\Z")]  # some engines' models are folders
 Text = Annotated[str, Meta(max_length=4096)]
+Short = Annotated[str, Meta(max_length=64)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
 Dtype = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
 
@@ -141,6 +145,8 @@ class Verification(_Strict, frozen=True):
     runtime: Text
     host: Text
     checks: tuple[Check, ...]
+    engine: Short = ""  # the engine's version; "" in schema 1, or where its package does not tell
+    cpu: Short = ""  # the CPU's kind (cpu.py); "" in schema 1, or where the system does not tell
 
     @property
     def ok(self) -> bool:
@@ -149,9 +155,9 @@ class Verification(_Strict, frozen=True):
 
 
 class Manifest(_Strict, frozen=True):
-    """bundle.json, schema 1."""
+    """bundle.json, schema 1 or 2."""
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     variant: Variant
     weights: Weights
     target: Name
@@ -167,6 +173,7 @@ class Manifest(_Strict, frozen=True):
     verification: Verification | None
     # The same files in another engine, on the machine of the export; absent where its own engine was there.
     rehearsal: Verification | msgspec.UnsetType = msgspec.UNSET
+    oldest_engine: Annotated[str, Meta(pattern=r"^([0-9]{1,6}(\.[0-9]{1,6}){0,3})?\Z")] = ""  # "": not known
     sha256: Sha256 | Literal[""] = ""  # of this file with these digits cut out; blank until it is written
 
     def files(self) -> dict[str, FileRef]:
@@ -256,10 +263,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         fields: dict[str, msgspec.Raw] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         schema = fields.get("schema")
-        if schema is None or bytes(schema) != str(SCHEMA).encode():
+        if schema is None or bytes(schema) not in [str(n).encode() for n in range(1, SCHEMA + 1)]:
             found = "none" if schema is None else bytes(schema)[:20].decode(errors="replace")
             raise IntegrityError(
-                f"{path} has schema {found}; this version reads schema {SCHEMA}: "
+                f"{path} has schema {found}; this version reads up to schema {SCHEMA}: "
                 "use the pam-edge that wrote it, or export again"
             )
         manifest: Manifest = msgspec.json.decode(raw, type=Manifest)
@@ -303,8 +310,11 @@ def _flaw(manifest: Manifest) -> str | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write bundle.json last and atomically: the step that makes a folder a bundle. Returns it signed."""
+    """Write bundle.json last and atomically: the step that makes a folder a bundle. Returns it signed, and in
+    the present schema.
+    """
     path, temporary = folder / MANIFEST, folder / (MANIFEST + ".tmp")
+    manifest = msgspec.structs.replace(manifest, schema=SCHEMA)
     digest = hashlib.sha256(_encoded(msgspec.structs.replace(manifest, sha256=""))).hexdigest()
     manifest = msgspec.structs.replace(manifest, sha256=digest)
     try:

@@ -135,23 +135,36 @@ def inspect(bundle: BundleFolder, as_json: Json = False) -> None:
     import msgspec
 
     from pam_edge.bundle import Bundle
-    from pam_edge.console import show, show_json
+    from pam_edge.console import note, show, show_json
     from pam_edge.tables import bundle_summary
+    from pam_edge.verified_here import look_up, warnings
 
     opened = Bundle.open(bundle, check=False)
+    here = look_up(opened)
+    for warning in warnings(here):
+        note(f"note: {warning}")
     show_json(
-        {**msgspec.to_builtins(opened.manifest), "total_bytes": opened.total_bytes}
+        {
+            **msgspec.to_builtins(opened.manifest),
+            "total_bytes": opened.total_bytes,
+            "here": msgspec.to_builtins(here.place),
+            "ok_here": here.ok,
+        }
     ) if as_json else show(bundle_summary(opened))
 
 
 @app.command()
 def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) -> None:
-    """Run a bundle's graphs here and compare them with PyTorch's numbers from the export."""
+    """Run a bundle's graphs here and compare them with PyTorch's numbers from the export.
+
+    The outcome is remembered in the user's cache folder, for this bundle, engine and kind of CPU.
+    """
     import msgspec
 
     from pam_edge.bundle import Bundle
     from pam_edge.console import Progress, show, show_json
     from pam_edge.tables import verification_table
+    from pam_edge.verified_here import remember
     from pam_edge.verify import require_ok, steps
     from pam_edge.verify import verify as check
 
@@ -159,6 +172,7 @@ def verify(bundle: BundleFolder, threads: Threads = 0, as_json: Json = False) ->
     progress = Progress(steps(opened))
     result = check(opened, threads=threads, progress=progress.begin)
     progress.begin(None)
+    remember(opened, result)
     show_json({"schema": 1, "ok": result.ok, **msgspec.to_builtins(result)}) if as_json else show(
         verification_table(result)
     )

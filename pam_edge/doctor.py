@@ -1,4 +1,4 @@
-"""What is here, what is missing, and what to do about it. Looks, changes nothing; knows no bundle.
+"""What is here, what is missing, and what to do about it. Looks, changes nothing; of bundles it knows nano's.
 
 A finding is either fine, a hint (something optional is absent), or a fault (the runtime itself cannot work).
 """
@@ -13,11 +13,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pam_edge import host
+from pam_edge import host, packaged, user_cache
+from pam_edge.bundle import Bundle
+from pam_edge.cpu import cpu_kind
 from pam_edge.errors import PamEdgeError
 from pam_edge.runtimes import check_engine
-from pam_edge.tables import columns, size
+from pam_edge.tables import clean, columns, size
 from pam_edge.targets import TARGETS
+from pam_edge.verified_here import look_up, verdict, warnings
 
 PACKAGE = "pam-edge"
 OURS = "onnxruntime"  # the engine that the package itself requires
@@ -37,7 +40,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything, in the order it is shown."""
-    return [*_machine(), *_packages(), *_engines()]
+    return [*_machine(), *_packages(), *_engines(), *_verified()]
 
 
 def healthy(findings: list[Finding]) -> bool:
@@ -72,6 +75,7 @@ def _machine() -> list[Finding]:
     found.append(
         Finding("instructions", NOT_TOLD if features is None else ", ".join(features) or "none that matter")
     )
+    found.append(Finding("kind of CPU", cpu_kind() or NOT_TOLD))
     memory, total = host.available_memory(), host.total_memory()
     if memory is None:
         found.append(Finding("memory", NOT_TOLD))
@@ -82,6 +86,8 @@ def _machine() -> list[Finding]:
         found.append(Finding("memory", shown, "hint" if little else "ok", advice))
     disk = host.free_disk(Path.cwd())
     found.append(Finding("disk here", NOT_TOLD if disk is None else f"{size(disk)} free"))
+    cache = user_cache.cache_folder()
+    found.append(Finding("user cache", "none: this user has no home" if cache is None else str(cache)))
     return found
 
 
@@ -147,6 +153,16 @@ def _engines() -> list[Finding]:
         else:
             found.append(Finding(f"engine {name}", f"opens ({_version(name) or 'built in'})"))
     return found
+
+
+def _verified() -> list[Finding]:
+    """Whether the packaged bundle was verified on this kind of CPU."""
+    try:
+        here = look_up(Bundle.open(packaged.NANO, check=False))
+    except PamEdgeError as e:
+        return [Finding("bundle nano", "does not open", "hint", str(e))]
+    told = clean("; ".join(warnings(here)))
+    return [Finding("bundle nano", clean(verdict(here)) or "opens", "hint" if told else "ok", told)]
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from pam_edge.bundle import Bundle, Graph, Manifest, TensorSpec, Verification
 from pam_edge.golden import HUGE
 from pam_edge.region import Region
 from pam_edge.targets import Target
+from pam_edge.verified_here import look_up, verdict, warnings
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
@@ -87,6 +88,10 @@ def bundle_summary(bundle: Bundle) -> str:
             ", ".join(f"{clean(name)} {clean(version)}" for name, version in sorted(m.tools.items())),
         ),
     ]
+    if m.oldest_engine:
+        rows.append(("opens with", f"{m.runtime} {m.oldest_engine} or newer"))
+    if told := verdict(look_up(bundle)):
+        rows.append(("here", clean(told)))
     parts = [columns(rows), "", "graphs", *(_graph(graph) for graph in m.graphs), "", "licences"]
     licences = [
         (
@@ -107,13 +112,16 @@ def bundle_summary(bundle: Bundle) -> str:
             parts += ["", f"rehearsal of the same files: {outcome}, {where}", verification_table(m.rehearsal)]
     else:
         outcome = "ok" if verified.ok else "FAILED"
-        where = f"{clean(verified.runtime)} on {clean(verified.host)}"
+        engine = f"{verified.runtime} {verified.engine}".strip()
+        where = ", ".join(clean(part) for part in (f"{engine} on {verified.host}", verified.cpu) if part)
         parts += ["", f"verification: {outcome}, {where}", verification_table(verified)]
     return "\n".join(parts)
 
 
 def caveats(bundle: Bundle) -> list[str]:
-    """What whoever uses a bundle must not miss: licence, untrained weights, failed verification."""
+    """What whoever uses a bundle must not miss: licence, untrained weights, verification failed or not
+    made on this kind of CPU.
+    """
     m = bundle.manifest
     found = [
         f"{clean(part.part)}: licence {clean(part.licence)}, not for commercial use"
@@ -124,7 +132,7 @@ def caveats(bundle: Bundle) -> list[str]:
         found.append("this bundle's weights are random and untrained: its answers mean nothing")
     if m.verification is not None and not m.verification.ok:
         found.append("this bundle failed its verification; `pam-edge inspect` shows where")
-    return found
+    return [*found, *warnings(look_up(bundle))]
 
 
 def region_line(region: Region) -> str:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 import msgspec
 
 from pam_edge.bundle import Bundle, Check, Verification
+from pam_edge.cpu import cpu_kind
 from pam_edge.errors import QualityError
 from pam_edge.gate import check, losses_of
 from pam_edge.golden import Golden, Limits, relative_error
 from pam_edge.host import describe_host
 from pam_edge.replay import ANSWER, Tell, answer, replay, teacher_forced
+from pam_edge.runtimes import engine_version
 
 _OF_LARGEST = "{}: largest error, of its largest value"
 
@@ -33,7 +35,14 @@ def verify(bundle: Bundle, *, threads: int = 0, progress: Tell = lambda _: None)
             checks = tuple(_exact(bundle, golden, limits, threads=threads, progress=progress))
         case losses:
             checks = tuple(losses_of(bundle, golden, losses, threads=threads, progress=progress))
-    return Verification(runtime=bundle.manifest.runtime, host=describe_host(), checks=checks)
+    runtime = bundle.manifest.runtime
+    return Verification(
+        runtime=runtime,
+        host=describe_host(),
+        checks=checks,
+        engine=engine_version(runtime) or "",
+        cpu=cpu_kind() or "",
+    )
 
 
 def require_ok(*verifications: Verification | msgspec.UnsetType | None) -> None:

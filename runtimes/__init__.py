@@ -7,6 +7,7 @@ One engine a file; the engine's package is imported there and nowhere else. A bu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,3 +137,30 @@ def check_engine(runtime: str) -> None:
             import pam_edge.runtimes.coreml  # noqa: F401
         case other:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
+
+
+# Distributions that an engine comes in, and whether it computes on the CPU: its integers then depend on it.
+_PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+    "executorch": ("executorch",),
+    "executorch_vulkan": ("executorch",),
+    "coreml": ("coremltools",),
+}
+_ON_CPU = ("onnxruntime", "executorch")
+
+
+def engine_version(runtime: str) -> str | None:
+    """The version of the package that an engine comes in, which is not imported; None where not told."""
+    for package in _PACKAGES.get(runtime, ()):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def computes_on_cpu(runtime: str) -> bool:
+    """Whether an engine's numbers depend on the kind of CPU."""
+    return runtime in _ON_CPU

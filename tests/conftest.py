@@ -72,6 +72,14 @@ def float_nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return export_trained(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache folder of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAM_EDGE_CACHE", str(tmp_path_factory.mktemp("user-cache")))
+        yield
+
+
 @contextmanager
 def _alone(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
     """A folder that all workers share, one at a time."""

@@ -11,6 +11,7 @@ import msgspec
 
 from pam_edge.bundle import (
     MANIFEST,
+    SCHEMA,
     Embedding,
     Graph,
     Manifest,
@@ -38,7 +39,7 @@ def small_manifest(folder: Path) -> Manifest:
     (folder / "golden.npz").write_bytes(b"golden")
     x = TensorSpec(name="x", dtype="float32", axes=(1, "length"))
     return Manifest(
-        schema=1,
+        schema=SCHEMA,
         variant=msgspec.structs.replace(NANO, language=LANGUAGE),
         weights=Weights(kind="random", source="random:nano"),
         target="cpu",

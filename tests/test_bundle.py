@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from small_bundle import small_bundle, small_manifest, write_signed
 
 from pam_edge import packaged
-from pam_edge.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, read_manifest, write_manifest
+from pam_edge.bundle import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SCHEMA,
+    Bundle,
+    Verification,
+    read_manifest,
+    write_manifest,
+)
 from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 
 
@@ -126,7 +134,39 @@ def test_a_wrong_field_is_refused(folder: Path, case: str) -> None:
     assert "sha256 differs" not in str(refused.value)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5])
+def test_a_bundle_of_schema_1_still_opens(folder: Path) -> None:
+    """As it was written before it said where it was verified."""
+    document = json.loads((folder / MANIFEST).read_text())
+    checked = {"runtime": "onnxruntime", "host": "Linux", "checks": []}
+    document |= {"schema": 1, "verification": checked}
+    del document["oldest_engine"]
+    write_signed(folder, document)
+    manifest = Bundle.open(folder).manifest
+    assert manifest.schema == 1 and manifest.oldest_engine == ""
+    assert manifest.verification is not None
+    assert (manifest.verification.engine, manifest.verification.cpu) == ("", "")
+    assert write_manifest(folder, manifest).schema == SCHEMA  # written again, it is of the present form
+    assert Bundle.open(folder).manifest.verification == manifest.verification
+
+
+def test_where_it_was_verified_round_trips(folder: Path) -> None:
+    held = Bundle.open(folder).manifest
+    checked = Verification(
+        runtime="onnxruntime", host="Linux", checks=(), engine="1.32.0", cpu="x86-64: avx512 vnni"
+    )
+    write_manifest(folder, msgspec.structs.replace(held, verification=checked, oldest_engine="1.22"))
+    found = Bundle.open(folder).manifest
+    assert (found.schema, found.oldest_engine, found.verification) == (SCHEMA, "1.22", checked)
+
+
+@pytest.mark.parametrize("version", ["1.22\n", "newest", "1.", "1.2.3.4.5", "9" * 99])
+def test_the_oldest_engine_is_a_version(folder: Path, version: str) -> None:
+    edit(folder, set_at("oldest_engine", to=version))
+    with pytest.raises(IntegrityError, match="oldest_engine"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("schema", [0, 3, "1", "2", None, True, 1.5, 12])
 def test_an_unknown_schema_is_refused_by_number(folder: Path, schema: object) -> None:
     edit(folder, set_at("schema", to=schema))
     with pytest.raises(IntegrityError, match="schema"):
