@@ -19,7 +19,7 @@ from PIL import Image
 from small_bundle import small_bundle
 
 from pam_edge import cli, console, host
-from pam_edge.bundle import Bundle, Check, Verification, write_manifest
+from pam_edge.bundle import SCHEMA, Bundle, Check, Verification, write_manifest
 from pam_edge.errors import UsageError
 from pam_edge.region import Answer, Piece
 
@@ -106,7 +106,7 @@ def test_inspect_says_what_a_bundle_is(exported: Exported) -> None:
         assert word in result.out
     assert "verification: ok" in result.out
     document = json.loads(pam_edge("inspect", exported.bundle, "--json").out)
-    assert document["schema"] == 1
+    assert document["schema"] == SCHEMA
     assert document["weights"] == {"kind": "random", "source": "random:nano"}
     assert document["total_bytes"] == sum(
         p.stat().st_size for p in exported.bundle.iterdir() if p.name != "bundle.json"
