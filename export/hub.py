@@ -57,11 +57,12 @@ SINGLE, SHARDS = "model.safetensors", "*-of-*.safetensors"
 LOGIN = "log in with `hf auth login` (or set HF_TOKEN)"
 
 
-class _NoBar(tqdm):  # type: ignore[type-arg]
+class _NoBar(tqdm):
     """Links are made in no time."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **{**named, "disable": True})
+        base: Any = super()  # not annotated there
+        base.__init__(*args, **{**named, "disable": True})
 
 
 @dataclass(frozen=True)
