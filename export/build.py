@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pam_edge import host, packaged
-from pam_edge.bundle import SCHEMA, Bundle, FileRef, Graph, Manifest
+from pam_edge.bundle import SCHEMA, Bundle, FileRef, Graph, Manifest, Weights
 from pam_edge.config import Variant
 from pam_edge.errors import UsageError
 from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
@@ -23,6 +23,7 @@ from pam_edge.export.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.forecast import Forecast, forecast
 from pam_edge.export.golden import Arrays, golden_file
 from pam_edge.export.graphs import STATELESS, GraphName
+from pam_edge.export.hub_names import HubFiles
 from pam_edge.export.onnx_decoder import EMBEDDING, embedding_record
 from pam_edge.export.parts import Part, load_recording, recording, save_recording, split_told
 from pam_edge.export.workspace import Workspace
@@ -49,18 +50,19 @@ class Plan:
 
 
 def plan(
-    weights: str,
+    weights: str | HubFiles,
     *,
     target: str,
     scheme: str | None = None,
-    sam2: Path | None = None,
+    sam2: Path | HubFiles | None = None,
     sam2_config: Path | None = None,
     seed: int = 0,
     samples: Callable[[Checkpoint], Samples] | None = None,
 ) -> Plan:
     """Settle target, scheme and weights, and forecast what they need; reads no tensor and writes nothing.
 
-    `samples` gives what a scheme with integer activations is calibrated on; no other scheme asks for it.
+    What comes from the hub is given as `hub.fetch` returns it. `samples` gives what a scheme with integer
+    activations is calibrated on; no other scheme asks for it.
     Raises UsageError for what is unknown or impossible, IntegrityError for damaged or incomplete weights, and
     whatever `samples` raises.
     """
@@ -68,8 +70,10 @@ def plan(
     chosen = scheme_named(scheme_for(device, scheme))
     writer = writer_for(device.runtime)
     if not weights:
-        raise UsageError("--weights is empty: give a PAM folder, nano or random:VARIANT")
-    checkpoint = open_checkpoint(weights, sam2=sam2, sam2_config=sam2_config, seed=seed)
+        raise UsageError("--weights is empty: give a PAM folder, ORG/NAME, nano or random:VARIANT")
+    place, sam2_place = _place(weights), None if sam2 is None else Path(_place(sam2))
+    checkpoint = open_checkpoint(place, sam2=sam2_place, sam2_config=sam2_config, seed=seed)
+    checkpoint.weights = _named(checkpoint.weights, weights, sam2)
     options = {
         "target": device.name,
         "scheme": chosen.name,
@@ -83,15 +87,28 @@ def plan(
         seen = samples(checkpoint)
         options["calibrated on"] = seen.about
     options |= {tool: version(tool) for tool in writer.TOOLS}
-    read = None
-    if checkpoint.weights.kind == "files":
+    read: Path | HubFiles | None = None
+    if isinstance(weights, HubFiles):
+        read = weights
+    elif checkpoint.weights.kind == "files":
         read = packaged.WEIGHTS if packaged.ships(weights) else Path(weights)
-    for name, path in (("files", read), ("sam2", sam2), ("sam2 config", sam2_config)):
-        if path is not None:
-            options[name] = fingerprint(path)
+    for name, files in (("files", read), ("sam2", sam2), ("sam2 config", sam2_config)):
+        if files is not None:  # a commit is the same weights wherever and whenever it was downloaded
+            options[name] = str(files) if isinstance(files, HubFiles) else fingerprint(files)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
     needs = forecast(checkpoint.variant, shapes, chosen, writer.APPETITE, calibrates=writer.CALIBRATES)
     return Plan(device, writer, chosen, checkpoint, needs, seen, options)
+
+
+def _place(files: str | Path | HubFiles) -> str:
+    return str(files.path if isinstance(files, HubFiles) else files)
+
+
+def _named(read: Weights, weights: str | HubFiles, sam2: Path | HubFiles | None) -> Weights:
+    """The record of what was read, with repository and commit of what came from the hub."""
+    if isinstance(weights, HubFiles):
+        read = msgspec.structs.replace(read, source=weights.repo, revision=weights.commit)
+    return msgspec.structs.replace(read, sam2=str(sam2)) if isinstance(sam2, HubFiles) else read
 
 
 def build(

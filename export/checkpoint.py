@@ -150,7 +150,7 @@ def open_checkpoint(
         weights, sam2, sam2_config = str(packaged.WEIGHTS), packaged.SAM2, packaged.SAM2_CONFIG
     folder = Path(weights)
     if not folder.is_dir():
-        raise UsageError(f"no PAM folder at {weights}; give a folder, nano or random:VARIANT")
+        raise UsageError(f"no PAM folder at {weights}; give a folder, ORG/NAME, nano or random:VARIANT")
     vision = (
         VisionConfig() if sam2_config is None else vision_from_sam2(_given_json(sam2_config, "--sam2-config"))
     )

@@ -32,6 +32,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 # `\Z`, not `$`: the latter would let a trailing newline through.
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.\-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Commit = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
 # No folder, no drive, no "..".
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
 FileName = Annotated[str, Meta(pattern=rf"^{_FILE}\Z")]
@@ -122,11 +123,13 @@ class Prompts(_Strict, frozen=True):
     tasks: dict[Literal["en", "zh"], dict[Name, Text]]
 
 
-class Weights(_Strict, frozen=True):
+class Weights(_Strict, frozen=True, omit_defaults=True):
     """Where the numbers came from, so that nothing passes for what it is not."""
 
     kind: Literal["files", "random"]
-    source: Text  # a folder's name or random:VARIANT, never a full path
+    source: Text  # a folder's name, ORG/NAME on the Hugging Face hub or random:VARIANT, never a full path
+    revision: Commit | None = None  # of ORG/NAME
+    sam2: Text | None = None  # ORG/NAME@COMMIT:FILE, where SAM 2's file came from the hub
 
 
 class Check(_Strict, frozen=True):

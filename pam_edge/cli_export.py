@@ -25,10 +25,15 @@ _Option = typer.Option
 def export(
     target: Annotated[str, _Option(help="The device to export for; see `pam-edge targets`.")],
     weights: Annotated[
-        str, _Option(metavar="DIR|nano|random:VARIANT", help="A PAM folder, or seeded random weights.")
+        str,
+        _Option(
+            metavar="DIR|ORG/NAME[@REV]|nano|random:VARIANT",
+            help="A PAM folder, one on the Hugging Face hub, or seeded random weights.",
+        ),
     ] = packaged.NANO,
     sam2: Annotated[
-        Path | None, _Option(metavar="FILE", help="SAM 2.1's own .pt, where the folder lacks it.")
+        str | None,
+        _Option(metavar="FILE|ORG/NAME[@REV][:FILE]", help="SAM 2.1's own .pt, where the folder lacks it."),
     ] = None,
     sam2_config: Annotated[
         Path | None, _Option(metavar="FILE", help="Its configuration as JSON; default: Hiera-L.")
@@ -54,14 +59,23 @@ def export(
         from pam_edge.export.build import GRAPHS, build, plan
         from pam_edge.export.finish import VERIFY
         from pam_edge.export.forecast import check_fits, check_suits
+        from pam_edge.export.locate import locate
     except ModuleNotFoundError as e:
         raise EnvironmentProblem(f"exporting needs {e.name}: pip install 'pam-edge[export]'") from e
 
+    located = locate(weights, sam2)
+    for listing in located.listings:
+        (show if dry_run else note)(listing.text())
+    if dry_run and located.missing:
+        note("what the export itself takes is told when the weights are here")
+        return
+    with _kept("what was downloaded is kept; the same command goes on from there"):
+        found, sam2_found = located.fetch()
     settled = plan(
-        weights,
+        found,
         target=target,
         scheme=scheme,
-        sam2=sam2,
+        sam2=sam2_found,
         sam2_config=sam2_config,
         seed=seed,
         samples=lambda opened: _samples(calibrate, opened.variant, opened.weights),
@@ -74,7 +88,7 @@ def export(
     check_fits(settled.needs, folder)
     if dry_run:
         return
-    with _resumable(folder):
+    with _kept(f"finished graphs are kept in {folder}; the same command goes on from there"):
         bundle = build(settled, folder, force=force, report=Progress([*GRAPHS, VERIFY]))
     show(f"{export_table(bundle.manifest)}\nbundle: {folder}")
     require_ok(bundle.manifest.verification, bundle.manifest.rehearsal)
@@ -120,7 +134,7 @@ def quantize(
     folder = out or Path(f"{held.variant.name}-{held.target}-{scheme}")
     note(settled.needs.text())
     check_fits(settled.needs, folder)
-    with _resumable(folder):
+    with _kept(f"finished graphs are kept in {folder}; the same command goes on from there"):
         made = quantize_bundle(settled, folder, force=force, report=Progress([*settled.steps, VERIFY]))
     show(f"{verification_table(made.manifest.verification)}\nbundle: {folder}")
     note(f"{size(source.total_bytes)} became {size(made.total_bytes)}")
@@ -136,14 +150,14 @@ def _samples(calibrate: str | None, variant: Variant, weights: Weights) -> Sampl
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _kept(what: str) -> Iterator[None]:
     """Say what becomes of work that is interrupted."""
     from pam_edge.console import note
 
     try:
         yield
     except KeyboardInterrupt:
-        note(f"\nstopped: finished graphs are kept in {folder}; the same command goes on from there")
+        note(f"\nstopped: {what}")
         raise
 
 

@@ -76,9 +76,11 @@ def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is, made of what, under which licences, and how its verification went."""
     m = bundle.manifest
     made = "from files" if m.weights.kind == "files" else "RANDOM, untrained: its answers mean nothing"
+    source = m.weights.source + (f"@{m.weights.revision}" if m.weights.revision else "")
     rows = [
         ("variant", clean(m.variant.name)),
-        ("weights", f"{made} ({clean(m.weights.source)})"),
+        ("weights", f"{made} ({clean(source)})"),
+        *([("sam2", clean(m.weights.sam2))] if m.weights.sam2 else []),
         ("target", m.target),
         ("runtime", m.runtime),
         ("scheme", m.scheme),
