@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,8 +97,9 @@ class Description(Iterator[Piece]):
         sampling: Sampling,
         max_tokens: int,
         history: str | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1."""
+        """`lock` is held while a piece is computed. Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1."""
         if isinstance(tasks, str) or not tasks:
             raise UsageError(f"tasks is a list with at least one task or question; got {tasks!r}")
         if max_tokens < 1:
@@ -115,13 +118,16 @@ class Description(Iterator[Piece]):
         self._prefilled = self._stepped = self._steps = 0
         self._prefix_ms: dict[str, float] = {}
         self._pieces = self._run()
+        self._lock = nullcontext() if lock is None else lock
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        with self._lock:
+            return next(self._pieces)
 
     def close(self) -> None:
         """Stop computing; answers not finished are lost."""
-        self._pieces.close()
+        with self._lock:
+            self._pieces.close()
 
     @property
     def answers(self) -> tuple[Answer, ...]:
