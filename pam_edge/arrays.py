@@ -41,15 +41,19 @@ def values_of(source: object) -> Values | None:
     if _is_torch(source):
         return Values(_from_torch(source), True)
     readable = any(hasattr(source, name) for name in ("__array__", "__array_interface__"))
-    if isinstance(source, type) or isinstance(source, memoryview) and source.ndim < 2:
+    if isinstance(source, type) or (isinstance(source, memoryview) and source.ndim < 2):
         return None
     if not (readable or hasattr(source, "__dlpack__") or isinstance(source, memoryview)):
         return None
     try:
-        return Values(np.asarray(source) if readable or isinstance(source, memoryview) else _dlpack(source), False)
+        return Values(
+            np.asarray(source) if readable or isinstance(source, memoryview) else _dlpack(source), False
+        )
     except Exception as e:
         kind = type(source).__name__
-        raise UsageError(f"the {kind} given cannot be read as an array ({e}); copy it to the CPU first") from e
+        raise UsageError(
+            f"the {kind} given cannot be read as an array ({e}); copy it to the CPU first"
+        ) from e
 
 
 def picture_pixels(values: Values) -> npt.NDArray[np.uint8]:
@@ -74,7 +78,11 @@ def picture_pixels(values: Values) -> npt.NDArray[np.uint8]:
     if array.dtype.kind == "f":
         return _from_floats(array)
     if array.dtype != np.uint8:
-        how = "x.astype(np.uint8) * 255" if array.dtype == np.bool_ else "x.astype(np.uint8) where it is 0 to 255"
+        how = (
+            "x.astype(np.uint8) * 255"
+            if array.dtype == np.bool_
+            else "x.astype(np.uint8) where it is 0 to 255"
+        )
         if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
             how += "; of a wider range choose what to show, (x.clip(low, high) - low) * 255 / (high - low)"
         raise UsageError(f"{what}: {_WANTED}. Convert it: {how}")
@@ -82,12 +90,12 @@ def picture_pixels(values: Values) -> npt.NDArray[np.uint8]:
 
 
 def plain_mask(values: Values) -> Array | None:
-    """The array of a mask as [h, w] of any type, without an axis of one channel; None where it has colours."""
+    """The array of a mask as [h, w] of any type, without an axis of one channel; None if it has colours."""
     array = values.array
     if array.ndim == 3 and array.shape[0] == 1:
-        return array[0]
-    if array.ndim == 3 and array.shape[2] == 1:
-        return array[:, :, 0]
+        array = array.reshape(array.shape[1:])
+    elif array.ndim == 3 and array.shape[2] == 1:
+        array = array.reshape(array.shape[:2])
     if array.ndim == 3 and array.shape[2] in (3, 4):
         return None
     return array
@@ -101,7 +109,7 @@ def mask_of(array: Array) -> npt.NDArray[np.bool_]:
     """
     if array.ndim != 2 or array.dtype.kind not in "buif":
         raise UsageError(
-            f"a mask is [h, w] of bool, integers or floats; got shape {tuple(array.shape)}, type {array.dtype}"
+            f"a mask is [h, w] of bool, integers or floats; got shape {array.shape}, type {array.dtype}"
         )
     if array.dtype == np.bool_:
         return array.astype(np.bool_)

@@ -99,7 +99,10 @@ class Description(Iterator[Piece]):
         history: str | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """`lock` is held while a piece is computed. Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1."""
+        """`lock` is held while a piece is computed.
+
+        Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1.
+        """
         if isinstance(tasks, str) or not tasks:
             raise UsageError(f"tasks is a list with at least one task or question; got {tasks!r}")
         if max_tokens < 1:
@@ -184,7 +187,7 @@ class Description(Iterator[Piece]):
         steps = generate(
             decoder,
             logits,
-            samplers=[self._sampling.sampler(salt=_salt(row.ids)) for row in rows],
+            samplers=[self._sampling.sampler(salt=salt(row.ids)) for row in rows],
             limits=[min(self._max_tokens, r) for r in room],
             stop_ids=self._limits.stop_ids,
         )
@@ -221,6 +224,6 @@ class Description(Iterator[Piece]):
         return token
 
 
-def _salt(ids: Sequence[int]) -> int:
+def salt(ids: Sequence[int]) -> int:
     """What tells one question's random numbers from another's: its own tokens, not its place among others."""
     return zlib.crc32(np.array(ids, "<i4").tobytes())

@@ -16,7 +16,8 @@ from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
 
 MAX_FILE_BYTES = 256 << 20
 ACCEPTED = (
-    "give a path, the bytes of a picture file, an open file, a PIL image, or an array (numpy, torch and their like)"
+    "give a path, the bytes of a picture file, an open file, a PIL image, "
+    "or an array (numpy, torch and their like)"
 )
 
 
@@ -55,7 +56,9 @@ def _read_open(file: Any, name: str, limit: int) -> bytes:
     except (OSError, ValueError, io.UnsupportedOperation) as e:  # ValueError: it is closed
         raise UsageError(f"cannot read {name}: {e}") from e
     if not isinstance(raw, bytes | bytearray | memoryview):
-        raise UsageError(f"{name} gives {type(raw).__name__}, not bytes: open it in binary mode, open(path, 'rb')")
+        raise UsageError(
+            f"{name} gives {type(raw).__name__}, not bytes: open it in binary mode, open(path, 'rb')"
+        )
     return bytes(raw)
 
 

@@ -3,7 +3,9 @@ PIL).
 
 A picture is always upright RGB: a photo's EXIF orientation is applied (the original ignores it, but then a
 click lands elsewhere than where a phone's owner sees it), transparency is flattened onto white, the
-file of an animation gives its first frame, a PIL image the frame it stands at. Coordinates are pixels of that upright picture, x to the right, y down, (0,
+file of an animation gives its first frame, a PIL image the frame it stands at.
+
+Coordinates are pixels of that upright picture, x to the right, y down, (0,
 0) its top left corner. Knows no engine, no session and no text.
 """
 
