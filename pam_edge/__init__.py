@@ -1,47 +1,116 @@
-"""Perceive anything, on the device: `load` a bundle, look at a picture, point, read.
+"""Perceive anything, on the device: `load` a bundle, point at an object in a picture, get its mask and words.
+
+    import pam_edge
+
+    pam = pam_edge.load("nano")
+    r = pam("photo.jpg", point=(62, 40))
+    r.mask, r.box, r.score, r.text
 
 Importing this loads neither torch nor an engine; what a name needs is imported when it is first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
+    from pam_edge.api.aio import AsyncModel
+    from pam_edge.api.model import Model
+    from pam_edge.api.result import Result, Results
+    from pam_edge.api.stream import Stream
+    from pam_edge.api.tracking import Track
     from pam_edge.bundle import Bundle
+    from pam_edge.errors import (
+        DeviceError,
+        EnvironmentProblem,
+        IntegrityError,
+        PamEdgeError,
+        QualityError,
+        RegressionError,
+        UsageError,
+        WontFitError,
+    )
+    from pam_edge.follow import Caption, Words
+    from pam_edge.generate import Sampling
+    from pam_edge.overlay import draw
     from pam_edge.pam import Pam
+    from pam_edge.preprocess import Prompt, load_image, load_mask
+    from pam_edge.prompts import Question
+    from pam_edge.region import Answer, Piece, Region, Seen
+    from pam_edge.video import Frame, Tracked, Tracker
 
     __version__: str
 
-__all__ = ["Bundle", "Pam", "__version__", "load"]
+# Where each public name is defined.
+_DEFINED = {
+    "pam_edge.api.aio": ("AsyncModel",),
+    "pam_edge.api.model": ("Model",),
+    "pam_edge.api.result": ("Result", "Results"),
+    "pam_edge.api.stream": ("Stream",),
+    "pam_edge.api.tracking": ("Track",),
+    "pam_edge.bundle": ("Bundle",),
+    "pam_edge.errors": (
+        *("PamEdgeError", "UsageError", "EnvironmentProblem", "QualityError"),
+        *("DeviceError", "IntegrityError", "WontFitError", "RegressionError"),
+    ),
+    "pam_edge.follow": ("Caption", "Words"),
+    "pam_edge.generate": ("Sampling",),
+    "pam_edge.overlay": ("draw",),
+    "pam_edge.pam": ("Pam",),
+    "pam_edge.preprocess": ("Prompt", "load_image", "load_mask"),
+    "pam_edge.prompts": ("Question",),
+    "pam_edge.region": ("Answer", "Piece", "Region", "Seen"),
+    "pam_edge.video": ("Frame", "Tracked", "Tracker"),
+}
+_HOME = {name: module for module, names in _DEFINED.items() for name in names}
+
+__all__ = [
+    "Answer", "AsyncModel", "Bundle", "Caption", "DeviceError", "EnvironmentProblem", "Frame",
+    "IntegrityError", "Model", "Pam", "PamEdgeError", "Piece", "Prompt", "QualityError", "Question", "Region",
+    "RegressionError", "Result", "Results", "Sampling", "Seen", "Stream", "Track", "Tracked", "Tracker",
+    "UsageError", "WontFitError", "Words", "__version__", "draw", "load", "load_image", "load_mask",
+]  # fmt: skip
 
 
-def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -> Pam:
-    """Open a bundle in its own runtime. `threads` 0 lets the engine choose; `check` compares every file's
-    sha256.
+def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bool = True) -> Model:
+    """Open a bundle in its own runtime. Graphs are opened when they are first needed.
 
-    Raises UsageError where there is no bundle, IntegrityError where it is damaged, EnvironmentProblem where
-    its engine is missing here.
+    Args:
+        bundle: a bundle's folder, "nano" for the packaged one, or an opened `Bundle`.
+        threads: of the engine; 0 lets it choose.
+        check: compare every file's sha256 first.
+
+    Returns:
+        A `Model`: call it with a picture and a prompt. A context manager, and safe from several threads.
+
+    Raises:
+        UsageError: there is no bundle.
+        IntegrityError: it is damaged.
+        EnvironmentProblem: its engine is missing here.
+
+    Example:
+        >>> with pam_edge.load("nano") as pam:
+        ...     print(pam("photo.jpg", point=(62, 40)).text)
     """
-    from pam_edge.pam import load as load_pam
+    from pam_edge.api.model import load as load_model
 
-    return load_pam(bundle, threads=threads, check=check)
+    return load_model(bundle, threads=threads, check=check)
 
 
 def __getattr__(name: str) -> Any:
-    match name:
-        case "Pam":
-            from pam_edge.pam import Pam
+    if name == "__version__":
+        from importlib.metadata import version
 
-            return Pam
-        case "Bundle":
-            from pam_edge.bundle import Bundle
+        return version("pam-edge")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value
 
-            return Bundle
-        case "__version__":
-            from importlib.metadata import version
 
-            return version("pam-edge")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from pam_edge.follow import Captions
 from pam_edge.preprocess import Prompt, load_mask
 from pam_edge.prompts import Lang, Question, Task, Texts
 
-_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def read_prompt(points: Sequence[str], box: str | None, mask: Path | None) -> Prompt:
@@ -89,7 +89,7 @@ def language(lang: str, texts: Texts, tasks: Sequence[Task]) -> Lang:
 
 def check_picture_place(path: Path) -> None:
     """Find out before slow work whether a picture can be written there. Raises like `check_place`."""
-    check_place(path, "--out", endings=tuple(_PICTURES))
+    check_place(path, "--out", endings=tuple(PICTURES))
 
 
 def check_place(path: Path, option: str, *, endings: Sequence[str] = ()) -> None:
@@ -125,7 +125,7 @@ def check_apart(source: str, places: Mapping[str, Path | None]) -> None:
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture whole or not at all. Raises WontFitError on a full disk, else EnvironmentProblem."""
     buffer = io.BytesIO()
-    picture.save(buffer, _PICTURES[path.suffix.lower()])
+    picture.save(buffer, PICTURES[path.suffix.lower()])
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_bytes(buffer.getvalue())

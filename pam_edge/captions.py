@@ -104,6 +104,10 @@ class Clip:
 
     def _read_on(self, chosen: Sequence[int]) -> None:
         """Prefill what has come of the chosen frames, in their order."""
+        with self._pam.lock:
+            self._read_locked(chosen)
+
+    def _read_locked(self, chosen: Sequence[int]) -> None:
         if self._decoder is None:
             self.timing_ms["load"] += self._pam.open_decoder()
             self._decoder = self._pam.fresh_decoder()
@@ -140,6 +144,7 @@ def caption(
         sampling=sampling or Sampling(),
         max_tokens=max_tokens,
         history=told,
+        lock=pam.lock,
     )
 
 

@@ -12,7 +12,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode as 8-bit RGB, transparency flattened onto white. Raises UsageError for numbers
     without a known range.
     """
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if _is_numeric(image):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise UsageError(
@@ -26,17 +26,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
-def mask_to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of a mask likewise; transparent in parts, what is opaque and not black becomes white on
-    black.
+def mask_levels(image: Image.Image) -> Image.Image:
+    """A picture of a mask with one channel: as it is where it holds 16 or 32 bits, else its brightness. Where
+    it is transparent in parts, what is opaque and not black becomes white on black.
     """
+    if _is_numeric(image):
+        return image
     if not _has_alpha(image):
-        return to_rgb(image)
+        return to_rgb(image).convert("L")
     layer = np.asarray(image.convert("RGBA"))
     alpha, colours = layer[:, :, 3], layer[:, :, :3]
     if alpha.min() < alpha.max():
-        return Image.fromarray(((alpha > 127) & colours.any(axis=2)).astype(np.uint8) * 255).convert("RGB")
-    return Image.fromarray(colours * np.uint8(alpha.max() > 0))  # evenly transparent: as on black
+        return Image.fromarray(((alpha > 127) & colours.any(axis=2)).astype(np.uint8) * 255)
+    evenly = Image.fromarray(colours * np.uint8(alpha.max() > 0))  # evenly transparent: as on black
+    return evenly.convert("L")
+
+
+def _is_numeric(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _has_alpha(image: Image.Image) -> bool:

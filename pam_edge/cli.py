@@ -87,14 +87,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Point at a thing in a picture: its mask first, then the answers as they are decoded."""
-    from pam_edge.arguments import check_picture_place, language, read_prompt, read_tasks, save_picture
+    from pam_edge import load, load_image
+    from pam_edge.arguments import check_picture_place, language, read_prompt, read_tasks
     from pam_edge.bundle import Bundle
     from pam_edge.console import Answers, note, show, show_json
     from pam_edge.generate import Sampling
-    from pam_edge.pam import load
-    from pam_edge.preprocess import load_image
     from pam_edge.prompts import task_name
-    from pam_edge.report import added, numbers, report
+    from pam_edge.report import numbers, report
     from pam_edge.tables import caveats, region_line
 
     tasks, sampling = read_tasks(task, ask), Sampling(temperature, top_p, seed)
@@ -106,24 +105,28 @@ def run(
     pam = load(opened, threads=threads)
     words = language(lang, pam.texts, tasks)
     picture, prompt = load_image(image), read_prompt(point or [], box, mask)
-    pam.check_prompt(prompt, (picture.height, picture.width))  # before the slow look
-    region = pam.segment(pam.look(picture), prompt)
+    stream = pam.stream(
+        picture,
+        prompt,
+        tasks=tasks,
+        lang=words,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        max_tokens=max_tokens,
+    )
     if not as_json:
-        show(region_line(region))
-    description = pam.describe(region, tasks, lang=words, sampling=sampling, max_tokens=max_tokens)
+        show(region_line(stream.region))
     answers = Answers([task_name(t) for t in tasks])
-    for piece in description:
+    for piece in stream:
         if not as_json:
             answers.push(piece)
     if as_json:
-        document = report(region, description.answers, timing_ms=description.timing_ms, cache=pam.cache)
-        show_json(document)
+        show_json(report(stream.region, stream.answers, timing_ms=stream.text_timing_ms, cache=pam.cache))
     if out is not None:
-        from pam_edge.overlay import draw, shown
-
-        save_picture(draw(picture, [shown(region, description.answers)]), out)
+        stream.result.save(out)
         note(f"picture: {out}")
-    note(numbers(added(region.timing_ms, description.timing_ms), description.speed))
+    note(numbers(stream.timing_ms, stream.speed))
 
 
 app.command()(cli_track.track)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,8 +97,12 @@ class Description(Iterator[Piece]):
         sampling: Sampling,
         max_tokens: int,
         history: str | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1."""
+        """`lock` is held while a piece is computed.
+
+        Raises UsageError where a task or language is unknown, there is no task, or `max_tokens` is < 1.
+        """
         if isinstance(tasks, str) or not tasks:
             raise UsageError(f"tasks is a list with at least one task or question; got {tasks!r}")
         if max_tokens < 1:
@@ -115,13 +121,16 @@ class Description(Iterator[Piece]):
         self._prefilled = self._stepped = self._steps = 0
         self._prefix_ms: dict[str, float] = {}
         self._pieces = self._run()
+        self._lock = nullcontext() if lock is None else lock
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        with self._lock:
+            return next(self._pieces)
 
     def close(self) -> None:
         """Stop computing; answers not finished are lost."""
-        self._pieces.close()
+        with self._lock:
+            self._pieces.close()
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -178,7 +187,7 @@ class Description(Iterator[Piece]):
         steps = generate(
             decoder,
             logits,
-            samplers=[self._sampling.sampler(salt=_salt(row.ids)) for row in rows],
+            samplers=[self._sampling.sampler(salt=salt(row.ids)) for row in rows],
             limits=[min(self._max_tokens, r) for r in room],
             stop_ids=self._limits.stop_ids,
         )
@@ -215,6 +224,6 @@ class Description(Iterator[Piece]):
         return token
 
 
-def _salt(ids: Sequence[int]) -> int:
+def salt(ids: Sequence[int]) -> int:
     """What tells one question's random numbers from another's: its own tokens, not its place among others."""
     return zlib.crc32(np.array(ids, "<i4").tobytes())

@@ -2,14 +2,14 @@
 
 `look` runs the image encoder once per picture, `segment` the mask decoder once per click, `describe` the
 perceiver and the visual prefix once per region, whatever the number of tasks. A mask never waits for text.
-Knows graphs by their names in the contract; no engine, no device, no files but the bundle's. A `Pam` is not
-thread-safe: its caches, its decoder and the engine's buffers belong to one thread at a time; give each
-thread its own.
+Knows graphs by their names in the contract; no engine, no device, no files but the bundle's. A `Pam` may be
+used from several threads: one at a time computes, and streams of text take turns token by token.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,14 +62,20 @@ def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -
     `threads` 0 lets the engine choose; `check` compares every file's sha256 first. Raises like `Bundle.open`.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, check=check)
-    engine = Engine(
-        partial(open_session, opened, threads=threads), partial(open_decoder, opened, threads=threads)
+    return Pam(opened, engine_of(opened, threads=threads))
+
+
+def engine_of(bundle: Bundle, *, threads: int = 0) -> Engine:
+    """The bundle's own runtime. Nothing is opened yet."""
+    return Engine(
+        partial(open_session, bundle, threads=threads), partial(open_decoder, bundle, threads=threads)
     )
-    return Pam(opened, engine)
 
 
 class Pam:
-    """A bundle ready to look, segment and describe. Not thread-safe."""
+    """A bundle ready to look, segment and describe. Safe from several threads: `lock` is held while anything
+    is computed.
+    """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, images: int = IMAGES, prefixes: int = PREFIXES
@@ -78,6 +84,7 @@ class Pam:
         PAM needs.
         """
         self.bundle = bundle
+        self.lock = threading.RLock()
         manifest = bundle.manifest
         check_borders(bundle, PICTURES)
         # For points of a prompt; None: any number.
@@ -136,7 +143,8 @@ class Pam:
             timing["encode"] = ms_since(clock)
             return {name: features[name] for name in PICTURES["image_encoder"][1]}
 
-        features = self._images.get(key, encode)
+        with self.lock:
+            features = self._images.get(key, encode)
         width, height = picture.size
         return Seen(size=(height, width), key=key, features=features, timing_ms=timing)
 
@@ -204,6 +212,7 @@ class Pam:
             lang=lang,
             sampling=sampling or Sampling(),
             max_tokens=max_tokens,
+            lock=self.lock,
         )
 
     def ask(
@@ -254,31 +263,34 @@ class Pam:
 
     def open_graph(self, graph: str) -> float:
         """Open a graph where it is not open yet; the milliseconds it took."""
-        if graph in self._sessions:
-            return 0.0
-        clock = time.perf_counter()
-        self._sessions[graph] = self._engine.session(graph)
-        return ms_since(clock)
+        with self.lock:
+            if graph in self._sessions:
+                return 0.0
+            clock = time.perf_counter()
+            self._sessions[graph] = self._engine.session(graph)
+            return ms_since(clock)
 
     def open_decoder(self) -> float:
         """Open the decoder where it is not open yet; the milliseconds it took."""
-        if self._decoder is not None:
-            return 0.0
-        clock = time.perf_counter()
-        self._decoder = self._engine.decoder()
-        return ms_since(clock)
+        with self.lock:
+            if self._decoder is not None:
+                return 0.0
+            clock = time.perf_counter()
+            self._decoder = self._engine.decoder()
+            return ms_since(clock)
 
     def fresh_decoder(self) -> Decoder:
         """A decoder of one empty row."""
-        self.open_decoder()
-        assert self._decoder is not None
-        return self._decoder.branch(1)
+        with self.lock:
+            self.open_decoder()
+            assert self._decoder is not None
+            return self._decoder.branch(1)
 
     def run_graph(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph with feeds in the types its bundle names; outputs come back as float32."""
-        self.open_graph(graph)
         specs = self.bundle.graph(graph).inputs
         typed = {spec.name: np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype) for spec in specs}
-        return {
-            name: np.asarray(value, np.float32) for name, value in self._sessions[graph].run(typed).items()
-        }
+        with self.lock:
+            self.open_graph(graph)
+            outputs = self._sessions[graph].run(typed)
+        return {name: np.asarray(value, np.float32) for name, value in outputs.items()}

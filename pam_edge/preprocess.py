@@ -2,8 +2,10 @@
 PIL).
 
 A picture is always upright RGB: a photo's EXIF orientation is applied (the original ignores it, but then a
-click lands elsewhere than where a phone's owner sees it), transparency is flattened onto white, an
-animation gives its first frame. Coordinates are pixels of that upright picture, x to the right, y down, (0,
+click lands elsewhere than where a phone's owner sees it), transparency is flattened onto white, the
+file of an animation gives its first frame, a PIL image the frame it stands at.
+
+Coordinates are pixels of that upright picture, x to the right, y down, (0,
 0) its top left corner. Knows no engine, no session and no text.
 """
 
@@ -11,29 +13,38 @@ from __future__ import annotations
 
 import io
 import math
-import stat
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pam_edge.channels import mask_to_rgb, to_rgb
-from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
+from pam_edge.arrays import mask_of, picture_pixels, plain_mask, values_of
+from pam_edge.channels import mask_levels, to_rgb
+from pam_edge.errors import IntegrityError, PamEdgeError, UsageError
 from pam_edge.masks import area_resample
+from pam_edge.picture_files import MAX_FILE_BYTES, file_bytes
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 ToRgb = Callable[[Image.Image], Image.Image]
-ImageSource = str | Path | bytes | Image.Image | npt.NDArray[Any]
+
+
+class ArrayLike(Protocol):
+    """Anything that numpy can read: torch tensors and the arrays of other libraries among them."""
+
+    def __array__(self) -> Array: ...
+
+
+FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+ImageSource = FileSource | Image.Image | npt.NDArray[Any] | ArrayLike
 
 MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB as RGB: more than any phone's camera
 MAX_SIDE = 1 << 15
-MAX_FILE_BYTES = 256 << 20
 # The plain picture formats. Never all that PIL knows: its EPS reader starts a Postscript interpreter.
 # PIL has the common ones at hand; the others take it a tenth of a second.
 _COMMON = ("JPEG", "PNG", "GIF", "BMP", "PPM")
@@ -47,21 +58,30 @@ _LEVELS = ((np.arange(256) / 255.0).astype(np.float32)[:, None] - _MEAN) / _STD
 def load_image(source: ImageSource) -> Image.Image:
     """Any picture as upright 8-bit RGB.
 
-    `source` is a path, a file's bytes, a PIL image, or an array [h, w], [h, w, 3] or [h, w, 4] of uint8
-    (RGB order). Raises UsageError where there is no such file or the array is no picture,
-    EnvironmentProblem where it may not be read, IntegrityError where it is damaged, no picture, or over
-    `MAX_PIXELS`, `MAX_SIDE` or `MAX_FILE_BYTES`.
+    Args:
+        source: a path; the bytes of a picture file; an open binary file (read from its beginning, left where
+            it stood); a PIL image (the frame it stands at; it is not changed); or an array: numpy and
+            whatever has `__array__`, `__array_interface__` or DLPack as [h, w] or [h, w, c], a torch tensor
+            as [h, w], [c, h, w] or [h, w, c]. c is 1, 3 or 4, in RGB order; uint8, or floats from 0 to 1.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        UsageError: there is no such file, or the array is no picture.
+        EnvironmentProblem: the file may not be read.
+        IntegrityError: it is damaged, no picture, or over `MAX_PIXELS`, `MAX_SIDE` or `MAX_FILE_BYTES`.
     """
     return _load(source, to_rgb)
 
 
 def _load(source: ImageSource, convert: ToRgb) -> Image.Image:
-    if isinstance(source, np.ndarray):
-        return _from_array(source, convert)
     if isinstance(source, Image.Image):
         return _upright(source, "the image given", convert)
-    name = "the bytes given" if isinstance(source, bytes) else str(source)
-    raw = source if isinstance(source, bytes) else _read(Path(source))
+    values = values_of(source)
+    if values is not None:
+        return _upright(Image.fromarray(picture_pixels(values)), "the array given", convert)
+    raw, name = file_bytes(source, limit=MAX_FILE_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our own limit follows) and odd metadata
@@ -93,14 +113,19 @@ def normalized(square: npt.NDArray[np.uint8]) -> Floats:
 
 
 def load_mask(source: ImageSource) -> npt.NDArray[np.bool_]:
-    """A picture of a mask as [h, w] bool: what is brighter than half its brightest value.
+    """A mask as [h, w] bool: inside is what is above half of its largest value.
 
-    Where the picture is transparent in parts (a cut-out thing), the mask is what is opaque and not black.
-    Raises like `load_image`.
+    Where a picture is transparent in parts (a cut-out object), the mask is what is opaque and not black.
+
+    Args:
+        source: like `load_image`; arrays also of bool, of any integers and floats, [h, w], [1, h, w] or
+            [h, w, 1]; pictures also of 16 and 32 bits. Nothing below 0.
+
+    Raises: like `load_image`.
     """
-    grey = np.asarray(_load(source, mask_to_rgb).convert("L"))
-    mask: npt.NDArray[np.bool_] = grey > grey.max() / 2
-    return mask
+    values = values_of(source) if not isinstance(source, Image.Image) else None
+    plain = None if values is None else plain_mask(values)
+    return mask_of(np.asarray(_load(source, mask_levels)) if plain is None else plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +133,8 @@ class Prompt:
     """What a person points at, in pixels of the upright picture.
 
     `points`: (x, y) or (x, y, label), label 1 for "this" (the default) and 0 for "not this". `box`: (x0,
-    y0, x1, y1). `mask`: [h, w] of the picture's size, bool, or integers where 0 means outside. Any
+    y0, x1, y1). `mask`: [h, w] of the picture's size; inside is what is above half of its largest
+    value, so bool, 0 and 1, 0 and 255 and floats mean the same. Any
     combination, at least one. Raises UsageError where something is not finite, inverted or empty; what
     needs the picture's size `check_prompt` checks.
     """
@@ -200,22 +226,6 @@ def encode_prompt(
     }
 
 
-def _read(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        if status.st_size > MAX_FILE_BYTES:
-            raise IntegrityError(f"{path} is over {MAX_FILE_BYTES >> 20} MiB; refusing to read it")
-        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
-        raise UsageError(f"no picture at {path}: give the path of an image file") from e
-    except PermissionError as e:
-        raise EnvironmentProblem(f"may not read {path}: check its permissions") from e
-    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
-        raise UsageError(f"cannot read {str(path)!r}: {e}") from e
-    raise UsageError(f"{path} is a device or a pipe: give the path of an image file")
-
-
 def _open(raw: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(raw), formats=_COMMON)
@@ -231,7 +241,6 @@ def _upright(image: Image.Image, name: str, convert: ToRgb) -> Image.Image:
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise IntegrityError(f"{name}: {_too_large(f'{width}x{height} pixels')}")
     try:
-        image.seek(0)
         return convert(ImageOps.exif_transpose(image))
     except PamEdgeError:
         raise
@@ -242,16 +251,6 @@ def _upright(image: Image.Image, name: str, convert: ToRgb) -> Image.Image:
 def _damaged(name: str, error: Exception) -> IntegrityError:
     """What all that PIL's readers raise on damaged input means (OSError, SyntaxError, struct.error...)."""
     return IntegrityError(f"{name} is damaged or cut short ({error}); get the file again")
-
-
-def _from_array(array: Array, convert: ToRgb) -> Image.Image:
-    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
-        raise UsageError(
-            f"an array of shape {array.shape} and type {array.dtype} is no picture: "
-            "give uint8 of shape [h, w], [h, w, 3] or [h, w, 4], channels in RGB order"
-        )
-    return _upright(Image.fromarray(np.ascontiguousarray(array)), "the array given", convert)
 
 
 def _too_large(what: str) -> str:
@@ -289,10 +288,10 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 def _mask(mask: Any) -> npt.NDArray[np.bool_]:
-    array = np.asarray(mask)
-    if array.ndim != 2 or array.dtype.kind not in "bui":
-        raise UsageError(f"a mask is [h, w] of bool or integers; got shape {array.shape}, type {array.dtype}")
-    inside: npt.NDArray[np.bool_] = array != 0
+    values = values_of(mask)
+    if values is None:
+        raise UsageError(f"a mask is an array [h, w], not {type(mask).__name__}; of a file: load_mask(path)")
+    inside = mask_of(values.array)
     if not inside.any():
         raise UsageError("the mask is empty: it marks no pixel")
     return inside

@@ -5,7 +5,7 @@ All arrays are float32 and belong to the record: do not write into them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Seen:
 
     size: tuple[int, int]  # (h, w) of the upright picture
     key: str  # of the content: equal pictures have equal keys
-    features: dict[str, npt.NDArray[Any]]  # image_embed, high_res_0, high_res_1 as in the graph contract
+    # image_embed, high_res_0, high_res_1 as in the graph contract
+    features: dict[str, npt.NDArray[Any]] = field(repr=False)
     timing_ms: dict[str, float]  # preprocess; load (opening graphs); encode (0 where it came from the cache)
 
 
@@ -32,18 +33,18 @@ class Seen:
 class Region:
     """What a prompt selects in a picture: its mask, and what the language model will be shown of it."""
 
-    mask: npt.NDArray[np.bool_]  # [h, w] of the picture
-    low_res: Floats  # [4E, 4E] logits; `segment(..., refine=region)` starts from them
+    mask: npt.NDArray[np.bool_] = field(repr=False)  # [h, w] of the picture
+    low_res: Floats = field(repr=False)  # [4E, 4E] logits; `segment(..., refine=region)` starts from them
     score: float  # the model's own guess of the mask's IoU, 0 to 1
     object_score: float  # logit: at or below 0 the model says there is no object, and the mask is empty
     box: (
         tuple[int, int, int, int] | None
     )  # around the mask, x1 and y1 just outside; None where the mask is empty
-    prompt: Prompt
+    prompt: Prompt = field(repr=False)
     key: str  # of picture and prompt: equal regions have equal keys
     picture: str  # the key of the picture seen
-    region_embed: Floats  # [1, C, E, E]
-    mask_tokens: Floats  # [1, 2, C]
+    region_embed: Floats = field(repr=False)  # [1, C, E, E]
+    mask_tokens: Floats = field(repr=False)  # [1, 2, C]
     timing_ms: dict[str, float]  # preprocess, load, encode, mask
 
     @property
@@ -62,6 +63,9 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]  # without the stop token
     finish_reason: Finish  # "stop": the model was done; "length": it was cut off
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)

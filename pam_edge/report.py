@@ -24,6 +24,16 @@ def report(
 
     `timing_ms` are those of the description; the region's own are added.
     """
+    return {
+        **region_record(region, answers),
+        "timing_ms": {name: round(ms, 3) for name, ms in added(region.timing_ms, timing_ms).items()},
+        "cache": dict(cache),
+        "peak_mb": peak_mb(),
+    }
+
+
+def region_record(region: Region, answers: Sequence[Answer]) -> dict[str, Any]:
+    """The part of it that is the same whenever the same is asked: the region and its answers."""
     height, width = region.size
     return {
         "schema": SCHEMA,
@@ -41,9 +51,6 @@ def report(
             }
             for answer in answers
         ],
-        "timing_ms": {name: round(ms, 3) for name, ms in added(region.timing_ms, timing_ms).items()},
-        "cache": dict(cache),
-        "peak_mb": peak_mb(),
     }
 
 

@@ -2,7 +2,7 @@
 
 As SAM 2.1 does it (arXiv 2408.00714): a frame with a prompt starts a thing, every other is read in the light
 of what is remembered. A thing that goes out of sight has an empty mask until it is found again. Only what
-later frames need is kept (`memory.py`). Knows no files, no text and no engine. Not thread-safe, like `Pam`.
+later frames need is kept (`memory.py`). Knows no files, no text and no engine. A `Tracker` is for one thread.
 """
 
 from __future__ import annotations

@@ -102,13 +102,14 @@ def test_a_phones_photo_is_turned_upright() -> None:
     assert np.array_equal(np.asarray(load_image(loaded)), np.asarray(upright))
 
 
-def test_an_animation_gives_its_first_frame() -> None:
+def test_an_animations_file_gives_its_first_frame_and_an_image_the_one_it_stands_at() -> None:
     frames = [Image.new("RGB", (8, 6), c) for c in ((255, 0, 0), (0, 255, 0))]
     raw = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     animated = Image.open(io.BytesIO(raw))
-    animated.seek(1)  # a caller may have left it anywhere
-    for source in (raw, animated):
-        assert np.asarray(load_image(source))[0, 0].tolist() == [255, 0, 0]
+    animated.seek(1)
+    assert np.asarray(load_image(raw))[0, 0].tolist() == [255, 0, 0]
+    assert np.asarray(load_image(animated))[0, 0].tolist() == [0, 255, 0]
+    assert animated.tell() == 1
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
@@ -178,7 +179,7 @@ def test_an_unreadable_file_is_the_environment(tmp_path: Path, monkeypatch: pyte
     "array",
     [
         np.zeros((0, 5, 3), np.uint8),
-        np.zeros((5, 5, 3), np.float32),
+        np.zeros((5, 5, 3), np.complex64),
         np.zeros((5, 5, 2), np.uint8),
         np.zeros((3, 5, 5, 3), np.uint8),
         np.zeros(5, np.uint8),
@@ -271,7 +272,10 @@ def test_refinement_passes_the_earlier_logits_clamped() -> None:
         (lambda: Prompt(box=(1, 2, 3, math.nan)), "finite"),
         (lambda: Prompt(mask=np.zeros((3, 4), bool)), "empty"),
         (lambda: Prompt(mask=np.ones((3, 4, 1), bool)), "h, w"),
-        (lambda: Prompt(mask=np.ones((3, 4), np.float32)), "bool or integers"),
+        (lambda: Prompt(mask=np.ones((3, 4), np.complex64)), "bool, integers or floats"),
+        (lambda: Prompt(mask=np.full((3, 4), -1.5)), "below 0"),
+        (lambda: Prompt(mask=np.full((3, 4), np.nan)), "NaN"),
+        (lambda: Prompt(mask="mask.png"), "load_mask"),
         (lambda: encode(Prompt(points=((40, 2),))), "click 40,2 is outside.*40x30"),
         (lambda: encode(Prompt(points=((2, -0.5),))), "outside"),
         (lambda: encode(Prompt(points=((2, 30),))), "outside"),

@@ -6,6 +6,9 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,6 +22,24 @@ def test_generated_blocks_are_fresh() -> None:
     assert "<!-- begin: pam-edge run --help -->" in text
     assert "<!-- begin: table schemes -->" in text
     assert readme.rendered(text) == text, "run `make docs`"
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    from pam_edge.benchmarks import world
+
+    (tmp_path / "out" / "demo").mkdir(parents=True)
+    Image.fromarray(world.scene(339, split="heldout").image).save(tmp_path / "out" / "demo" / "scene.png")
+    world.write_clips(tmp_path, 7, 1, "heldout", video=True)
+    (video,) = (tmp_path / "clips").glob("*.mp4")
+    video.rename(tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "answer.png").is_file() and len(names["results"]) == 2 and names["words"]
 
 
 def test_links_lead_somewhere() -> None:

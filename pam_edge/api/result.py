@@ -1,0 +1,205 @@
+"""What a call gives back: a region's mask and words, and ways to show, save and hand them on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pam_edge.errors import EnvironmentProblem, UsageError, cannot_write
+from pam_edge.preprocess import ImageSource, Prompt, load_image
+from pam_edge.region import Answer, Region
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+_TEXT = 60  # characters of the text in a repr
+
+
+class Result:
+    """One region of a picture: its mask, and the answers about it.
+
+    Attributes:
+        region: the `Region` underneath; `model.ask(result, ...)` and `model.describe(result.region, ...)`
+            go on from it without computing the mask again.
+        answers: one `Answer` a task, in the order asked: `task`, `lang`, `text`, `token_ids`,
+            `finish_reason`. Empty where no words were asked for.
+        image: the upright RGB picture, or None where the call was given a `Seen`.
+        timing_ms: milliseconds a step; of words that several regions were decoded for at once, of all
+            together.
+    """
+
+    def __init__(
+        self,
+        region: Region,
+        answers: Sequence[Answer] = (),
+        *,
+        image: Image.Image | None = None,
+        timing_ms: Mapping[str, float] | None = None,
+    ) -> None:
+        self.region = region
+        self.answers = tuple(answers)
+        self.image = image
+        self.timing_ms = dict(region.timing_ms if timing_ms is None else timing_ms)
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[h, w] of the upright picture, True inside."""
+        return self.region.mask
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """(x0, y0, x1, y1) around the mask in pixels, x1 and y1 just outside; None where it is empty."""
+        return self.region.box
+
+    @property
+    def score(self) -> float:
+        """The model's own estimate of the mask's IoU, about 0 to 1."""
+        return self.region.score
+
+    @property
+    def prompt(self) -> Prompt:
+        """What was pointed at."""
+        return self.region.prompt
+
+    @property
+    def text(self) -> str:
+        """The answers' texts, one a line; "" where no words were asked for."""
+        return "\n".join(answer.text for answer in self.answers)
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _TEXT else self.text[: _TEXT - 1] + "…"
+        return f"Result(box={self.box}, score={self.score:.3f}, text={text!r})"
+
+    def plot(self, image: ImageSource | None = None) -> Image.Image:
+        """The picture with the mask tinted and outlined, the prompt, and a panel of the answers.
+
+        Args:
+            image: the picture to draw on, of the same size. Needed only where the call was given a `Seen`.
+
+        Returns:
+            An RGB image; its longer side without the panel is 840 to 1600 pixels.
+
+        Raises:
+            UsageError: there is no picture to draw on, or it has another size.
+        """
+        return plot([self], image)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a file, by the ending of its name.
+
+        `.png`, `.jpg`, `.jpeg`, `.webp`: the picture of `plot()`. `.json`: `to_dict()`. The mask alone:
+        `save_mask`.
+
+        Returns: the path. Raises UsageError for another ending, EnvironmentProblem or WontFitError where it
+        cannot be written.
+
+        Example: `pam("photo.jpg", point=(62, 40)).save("answer.png")`
+        """
+        return save([self], path, self.to_dict())
+
+    def save_mask(self, path: str | Path) -> Path:
+        """Write the mask as a picture of 0 and 255, as large as the image (`.png`). Raises like `save`."""
+        if Path(path).suffix.lower() != ".png":
+            raise UsageError(f"{path}: a mask is written as .png, which keeps every pixel")
+        return _write(Image.fromarray(self.mask.astype(np.uint8) * 255), Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON, the same for the same answer: `schema`, `size` [h, w], `mask` as COCO run
+        lengths (`pycocotools.mask.decode`), `box` [x0, y0, x1, y1] or None, `score`, `object_score` (a
+        logit), `answers`. Times are not in it.
+        """
+        from pam_edge.report import region_record
+
+        record = region_record(self.region, self.answers)
+        return {**record, "box": None if self.box is None else list(self.box)}
+
+    def to_detections(self) -> Detections:
+        """The result as `supervision.Detections` of one detection (none where the mask is empty).
+
+        `xyxy` float [n, 4], `mask` bool [n, h, w], `confidence` [n] is `score`; `data["text"]` the words.
+        Raises EnvironmentProblem where supervision is not installed.
+        """
+        return detections([self])
+
+
+class Results(list[Result]):
+    """Results of several regions of one picture, in the order of the boxes: a list that can be drawn, saved
+    and handed on as one.
+    """
+
+    def plot(self, image: ImageSource | None = None) -> Image.Image:
+        """One picture with all regions, numbered. Raises like `Result.plot`; UsageError for an empty list."""
+        return plot(self, image)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one picture of all regions, or `.json` of them. Raises like `Result.save`."""
+        return save(self, path, self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """`schema`, and `results`: `Result.to_dict` of each."""
+        from pam_edge.report import SCHEMA
+
+        return {"schema": SCHEMA, "results": [result.to_dict() for result in self]}
+
+    def to_detections(self) -> Detections:
+        """All of them as one `supervision.Detections`; those with an empty mask are left out."""
+        return detections(self)
+
+
+def plot(results: Sequence[Result], image: ImageSource | None) -> Image.Image:
+    """Results of one picture, drawn on it."""
+    from pam_edge.overlay import draw, shown
+
+    if not results:
+        raise UsageError("there is no result to draw")
+    picture = results[0].image if image is None else load_image(image)
+    if picture is None:
+        raise UsageError("these results were made from a Seen, which keeps no picture: give plot(image)")
+    return draw(picture, [shown(result.region, result.answers) for result in results])
+
+
+def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) -> Path:
+    """A picture of results, or their record as JSON, by the path's ending."""
+    from pam_edge.arguments import PICTURES
+
+    place = Path(path)
+    ending = place.suffix.lower()
+    if ending == ".json":
+        try:
+            place.write_text(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        except OSError as e:
+            raise cannot_write(place, e) from e
+        return place
+    if ending not in PICTURES:
+        raise UsageError(f"{path}: the name has to end in {', '.join(PICTURES)} or .json")
+    return _write(plot(results, None), place)
+
+
+def _write(picture: Image.Image, path: Path) -> Path:
+    from pam_edge.arguments import save_picture
+
+    save_picture(picture, path)
+    return path
+
+
+def detections(results: Sequence[Result]) -> Detections:
+    """Results as supervision's detections; a region with an empty mask is none."""
+    try:
+        import supervision
+    except ImportError as e:
+        raise EnvironmentProblem("to_detections needs supervision: pip install supervision") from e
+    kept = [result for result in results if result.box is not None]
+    if not kept:
+        return supervision.Detections.empty()
+    return supervision.Detections(
+        xyxy=np.array([result.box for result in kept], np.float32),
+        mask=np.stack([result.mask for result in kept]),
+        confidence=np.array([result.score for result in kept], np.float32),
+        data={"text": np.array([result.text for result in kept], dtype=object)},
+    )

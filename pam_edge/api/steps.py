@@ -1,0 +1,191 @@
+"""The three steps under a call (look, segment, describe) with a caller's arguments, and closing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from pam_edge.api import arguments
+from pam_edge.api.arguments import Box, Decoding, MaskSource, Point
+from pam_edge.api.batch import describe_regions
+from pam_edge.api.result import Result, Results
+from pam_edge.api.stream import Stream
+from pam_edge.bundle import Bundle
+from pam_edge.cache import Lru
+from pam_edge.describe import Description
+from pam_edge.errors import UsageError
+from pam_edge.generate import Sampling
+from pam_edge.pam import IMAGES, PREFIXES, Engine, Pam
+from pam_edge.preprocess import ImageSource, Prompt, load_image
+from pam_edge.prompts import Lang, Question, Task
+from pam_edge.region import Region, Seen
+from pam_edge.report import added
+
+MAX_TOKENS = 512  # the longest answer
+Self = TypeVar("Self", bound="Steps")
+
+
+class Steps(Pam):
+    """A `Pam` that checks what a caller wrote, and can be closed."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, images: int = IMAGES, prefixes: int = PREFIXES
+    ) -> None:
+        super().__init__(bundle, engine, images=images, prefixes=prefixes)
+        self._bounds = images, prefixes
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the engine's graphs and of everything cached; further calls raise UsageError. Closing
+        twice is no error.
+        """
+        images, prefixes = self._bounds
+        with self.lock:
+            self._sessions, self._decoder = {}, None
+            self._images, self._prefixes = Lru(images), Lru(prefixes)
+            self._engine = Engine(session=_closed, decoder=_closed)
+
+    def __repr__(self) -> str:
+        held = self.bundle.manifest
+        return (
+            f"{type(self).__name__}({held.variant.name!r}, target={held.target!r}, scheme={held.scheme!r}, "
+            f"runtime={held.runtime!r})"
+        )
+
+    def segment(
+        self,
+        seen: Seen,
+        prompt: Prompt | None = None,
+        *,
+        refine: Region | None = None,
+        point: Point | None = None,
+        points: Sequence[Point] | None = None,
+        box: Box | None = None,
+        mask: MaskSource | None = None,
+    ) -> Region:
+        """The region that a prompt selects in a picture that was looked at: the mask decoder, once a click.
+
+        Args:
+            seen: of `look`.
+            prompt, point, points, box, mask: as of a call.
+            refine: an earlier region on the same picture to start from; give the whole prompt so far,
+                `segment(seen, region.prompt.also((x, y, 0)), refine=region)`.
+
+        Raises:
+            UsageError: the prompt does not fit the picture, or `refine` the picture or the prompt.
+        """
+        if not isinstance(seen, Seen):
+            raise UsageError(
+                f"segment takes what look gave, not a {type(seen).__name__}: segment(pam.look(image), ...)"
+            )
+        if refine is not None and not isinstance(refine, Region):
+            raise UsageError(f"refine= is an earlier Region, not a {type(refine).__name__}")
+        one = arguments.read_prompt(prompt, point=point, points=points, box=box, mask=mask)
+        return super().segment(seen, one, refine=refine)
+
+    def describe(
+        self,
+        region: Region,
+        tasks: Task | Sequence[Task] = ("brief",),
+        *,
+        lang: Lang = "en",
+        sampling: Sampling | None = None,
+        max_tokens: int = MAX_TOKENS,
+    ) -> Description:
+        """Stream the answers about a region, greedy by default; nothing is computed before the first piece.
+
+        Args:
+            region: of `segment`; a `Result` is taken too.
+            tasks: one task or `Question`, or several, decoded as one batch.
+            lang: "en" or "zh".
+            sampling: temperature, top_p and seed.
+            max_tokens: the longest answer, in tokens.
+
+        Raises:
+            UsageError: a task or language is unknown.
+            WontFitError: while streaming, where region and question leave no room for an answer.
+        """
+        if sampling is not None and not isinstance(sampling, Sampling):
+            raise UsageError(
+                f"sampling={sampling!r}: give pam_edge.Sampling(temperature=0.7, top_p=0.9, seed=1)"
+            )
+        several = [tasks] if isinstance(tasks, str | Question) else tasks
+        return super().describe(
+            region_of(region),
+            arguments.read_tasks(None, several, None, self.texts, arguments.read_lang(lang)),
+            lang=lang,
+            sampling=sampling,
+            max_tokens=max_tokens,
+        )
+
+    def _stream(
+        self, image: ImageSource | Seen, prompt: Prompt, tasks: Sequence[Task], decoding: Decoding
+    ) -> Stream:
+        picture, seen = self._seen(image, [prompt])
+        region = Pam.segment(self, seen, prompt)
+        return Stream(region, self._description(region, tasks, decoding), picture)
+
+    def _description(self, region: Region, tasks: Sequence[Task], decoding: Decoding) -> Description | None:
+        if not tasks:
+            return None
+        return Pam.describe(
+            self,
+            region,
+            tasks,
+            lang=decoding.lang,
+            sampling=decoding.sampling,
+            max_tokens=decoding.max_tokens,
+        )
+
+    def _results(
+        self, image: ImageSource | Seen, prompts: Sequence[Prompt], tasks: Sequence[Task], decoding: Decoding
+    ) -> Results:
+        """One result a prompt. One task is decoded for all regions as one batch; of several, each region's
+        are one batch, since they share its prefix.
+        """
+        picture, seen = self._seen(image, prompts)
+        regions = [Pam.segment(self, seen, prompt) for prompt in prompts]
+        if len(tasks) != 1:
+            streams = [Stream(r, self._description(r, tasks, decoding), picture) for r in regions]
+            return Results(stream.finish() for stream in streams)
+        answers, spent = describe_regions(self, regions, tasks[0], decoding)
+        return Results(
+            Result(region, [answer], image=picture, timing_ms=added(region.timing_ms, spent))
+            for region, answer in zip(regions, answers, strict=True)
+        )
+
+    def _seen(self, image: ImageSource | Seen, prompts: Sequence[Prompt]) -> tuple[Image.Image | None, Seen]:
+        """The picture where there is one, and what was seen of it; prompts are checked before the look."""
+        picture = None if isinstance(image, Seen) else load_image(image)
+        size = image.size if isinstance(image, Seen) else (0, 0)
+        if picture is not None:
+            size = picture.height, picture.width
+        for prompt in prompts:
+            self.check_prompt(prompt, size)
+        return picture, image if isinstance(image, Seen) else self.look(picture or image)
+
+
+def region_of(region: Any) -> Region:
+    """The region of what a caller gave. Raises UsageError where there is none."""
+    found = region.region if isinstance(region, Result | Stream) else region
+    if not isinstance(found, Region):
+        raise UsageError(
+            f"a {type(region).__name__} is no region: give what segment gave, or the result of a call"
+        )
+    return found
+
+
+def _closed(*_: object) -> Any:
+    raise UsageError(
+        "this model is closed: load it again, or do the work inside `with pam_edge.load(...) as pam:`"
+    )
