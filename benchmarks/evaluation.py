@@ -13,8 +13,8 @@ from pam_edge.benchmarks.annotations import annotated_source
 from pam_edge.benchmarks.cases import Source
 from pam_edge.benchmarks.gallery import Gallery
 from pam_edge.benchmarks.motion_quality import check_clips
-from pam_edge.benchmarks.page import page
 from pam_edge.benchmarks.quality_report import Report, to_json
+from pam_edge.benchmarks.report.evaluation import page
 from pam_edge.benchmarks.world_cases import Click, world_source
 from pam_edge.bundle import Bundle
 from pam_edge.errors import UsageError, cannot_write

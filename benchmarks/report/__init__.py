@@ -1,4 +1,5 @@
-"""Rows of measurements as a page people want to look at: `pam-edge report`.
+"""Measurements as pages: `pam-edge report` (rows of any benchmark) and the page of `pam-edge eval --out`.
 
-Charts are shapes first; they become SVG inside the page and PNG files beside it.
+Charts are Vega-Lite specifications, drawn in the page by Vega and into PNG files by vl-convert; pages are
+jinja2 templates.
 """

@@ -30,6 +30,13 @@ class Who:
         side = "" if self.side == "pam-edge" else f" ({self.side})"
         return f"{self.variant} {self.scheme}{side}"
 
+    @property
+    def place(self) -> str:
+        """Device and, where they were set, threads."""
+        return self.device + (
+            "" if self.threads == 0 else f", {self.threads} thread{'s' * (self.threads > 1)}"
+        )
+
     def median(self, measure: str) -> float | None:
         """Of the samples; None where it was not measured."""
         row = self.rows.get(measure)

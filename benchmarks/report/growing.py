@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import altair as alt
+
 from pam_edge.benchmarks.growth import Fit, fit
-from pam_edge.benchmarks.report.axes import BOTTOM, LEFT, TOP, WIDTH, apart, standing_whisker, two_axes
 from pam_edge.benchmarks.report.choose import Curve, curves
-from pam_edge.benchmarks.report.scales import Scale, from_zero, short, time_unit, told_time
-from pam_edge.benchmarks.report.shapes import SERIES, Chart, Dot, Path, Shape, Words
+from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
+from pam_edge.benchmarks.report.units import time_text, time_unit
 from pam_edge.benchmarks.rows import Row, Stats
 
 _UNITS = {"clicks": "click", "prompt": "token", "frames": "frame", "objects": "thing", "size": "pixel"}
@@ -31,10 +32,10 @@ class Grown:
             return "not named"
         match found.growth:
             case "constant":
-                return f"constant: {told_time(found.fixed)}"
+                return f"constant: {time_text(found.fixed)}"
             case "linear":
-                fixed = f"{told_time(found.fixed)} and " if found.fixed > 0.01 * found.each else ""
-                return f"linear: {fixed}{told_time(found.each)} for each {unit}"
+                fixed = f"{time_text(found.fixed)} and " if found.fixed > 0.01 * found.each else ""
+                return f"linear: {fixed}{time_text(found.each)} for each {unit}"
             case name:
                 return f"{name}: x {2**found.exponent:.2f} for twice the work"
 
@@ -51,7 +52,7 @@ def growths(rows: Sequence[Row]) -> list[Grown]:
     return found
 
 
-def charts(rows: Sequence[Row]) -> list[Chart]:
+def charts(rows: Sequence[Row]) -> list[Figure]:
     """One for each task, bundle and kind of work, all measures in it."""
     found: dict[tuple[str, str, str], list[Grown]] = {}
     for grown in growths(rows):
@@ -60,52 +61,52 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     return [_chart(*key, grown) for key, grown in found.items()]
 
 
-def _chart(part: str, axis: str, who: str, grown: Sequence[Grown]) -> Chart:
-    height, right = max(330.0, 52.0 * len(grown) + TOP + BOTTOM + 28), 206.0
-    points = [(amount, _stats(row)) for one in grown for amount, row in one.curve.points]
-    unit, factor = time_unit(max(s.median for _, s in points))
-    amounts = sorted({amount for amount, _ in points})
-    x = Scale(0, amounts[-1] * 1.04, LEFT, WIDTH - right)
-    y = from_zero([s.p75 / factor for _, s in points], height - BOTTOM, TOP + 8)
-    ticks = _spaced(amounts, x)
-    shapes: list[Shape] = two_axes(x, y, x_name=axis, y_name=unit, x_told="{:,.0f}".format, x_ticks=ticks)
-    ends = [y(_stats(one.curve.points[-1][1]).median / factor) for one in grown]
-    places = apart(ends, 52, TOP + 12, height - BOTTOM - 28)
-    for number, one in enumerate(grown):
-        role, places_of = f"s{number % SERIES}", list[tuple[float, float]]()
+def _chart(part: str, axis: str, who: str, grown: Sequence[Grown]) -> Figure:
+    unit, factor = time_unit(max(_stats(row).median for one in grown for _, row in one.curve.points))
+    points, fits = list[dict[str, object]](), list[dict[str, object]]()
+    for one in grown:
+        label = f"{one.curve.measure}, {one.words}"
         for amount, row in one.curve.points:
             s = _stats(row)
-            at = x(amount), y(s.median / factor)
-            places_of.append(at)
-            shapes += standing_whisker(at[0], y(s.p25 / factor), y(s.p75 / factor), role)
-            tip = f"{one.curve.measure} at {short(amount)} {axis}: {told_time(s.median)}"
-            shapes.append(Dot(*at, role, 4.5, tip=tip))
-        if one.fit is not None and one.fit.growth in ("constant", "linear"):
-            line = [(a, max(0.0, one.fit.at(a) / factor)) for a in (amounts[0], amounts[-1])]
-            shapes.append(Path(tuple((x(a), y(b)) for a, b in line), role, dashed=True))
-        else:
-            shapes.append(Path(tuple(places_of), role))
-        beside = WIDTH - right + 12
-        shapes.append(Words(beside, places[number], one.curve.measure, role, 13, bold=True))
-        for below, text in enumerate(one.words.split(": ", 1)):
-            shapes.append(Words(beside, places[number] + 15 * (below + 1), text, "soft", 11.5))
-    return Chart(
-        name="-".join(f"growth-{part}-{axis}-{who}".replace(",", "").replace(":", " ").split()),
+            points.append(
+                {
+                    "measure": label,
+                    "work": amount,
+                    "time": s.median / factor,
+                    "low": s.p25 / factor,
+                    "high": s.p75 / factor,
+                    "median": time_text(s.median),
+                }
+            )
+        named = one.fit is not None and one.fit.growth in ("constant", "linear")
+        for amount, row in (one.curve.points[0], one.curve.points[-1]) if named else one.curve.points:
+            at = one.fit.at(amount) if named and one.fit is not None else _stats(row).median
+            fits.append({"measure": label, "work": amount, "time": max(0.0, at) / factor, "fit": named})
+    x = alt.X("work:Q", title=axis)
+    y = alt.Y("time:Q", title=unit)
+    color = alt.Color(
+        "measure:N", sort=None, title=None, legend=alt.Legend(orient="bottom", columns=1, labelLimit=0)
+    )
+    base = over(points).encode(x=x, color=color)
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=y, tooltip=["measure:N", alt.Tooltip("work:Q", title=axis), "median:N"]
+    )
+    lines = (
+        over(fits)
+        .mark_line()
+        .encode(x=x, y=y, color=color, strokeDash=alt.StrokeDash("fit:N", legend=None, scale=_DASHES))
+    )
+    return Figure(
+        name=slug(f"growth-{part}-{axis}-{who}"),
         title=f"{part}: more {axis}; {who}",
         about="Medians with quartiles; dashed: the fit that the name stands for.",
-        width=WIDTH,
-        height=height,
-        shapes=shapes,
+        chart=alt.layer(lines, base.mark_rule().encode(y="low:Q", y2="high:Q"), dots).properties(
+            width=WIDTH, height=260
+        ),
     )
 
 
-def _spaced(amounts: Sequence[float], x: Scale) -> list[float]:
-    """Those whose labels do not touch, the largest always."""
-    kept: list[float] = []
-    for amount in reversed(amounts):
-        if not kept or x(kept[-1]) - x(amount) > 34:
-            kept.append(amount)
-    return kept[::-1]
+_DASHES = alt.Scale(domain=[True, False], range=[[6, 4], [1, 0]])
 
 
 def _stats(row: Row) -> Stats:

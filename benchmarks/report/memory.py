@@ -1,61 +1,59 @@
-"""Charts of memory over time: what a process holds while it loads and takes its first turn."""
+"""Charts of memory over time: what a process holds while it loads and runs its first iteration."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from pam_edge.benchmarks.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, legend, two_axes
-from pam_edge.benchmarks.report.charts import slug
-from pam_edge.benchmarks.report.scales import from_zero
-from pam_edge.benchmarks.report.shapes import Chart, Path, Words, wide
+import altair as alt
+
+from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
 from pam_edge.benchmarks.rows import Row
 from pam_edge.benchmarks.table import quantity
 
 
-def memory(rows: Sequence[Row]) -> list[Chart]:
-    """What a process holds, from its start to the end of its first turn."""
-    return [_memory(row) for row in _last_series(rows)]
-
-
-def _last_series(rows: Sequence[Row]) -> list[Row]:
+def memory(rows: Sequence[Row]) -> list[Figure]:
+    """Resident memory from the start of a process to the end of its first iteration, a chart a bundle."""
     found: dict[tuple[str, ...], Row] = {}
     for row in rows:
         if row.series is not None and row.part in ("image", "video"):
             found[row.part, row.machine.device, row.variant, row.scheme] = row
-    return list(found.values())
+    return [_memory(row) for row in found.values()]
 
 
-def _memory(row: Row) -> Chart:
+def _memory(row: Row) -> Figure:
     series = row.series
     assert series is not None  # chosen so
-    height = 270.0
-    seconds = [at / 1e9 for at in series.at_ns]
-    own = [value / 1e6 for value in series.values.get("own", ())]
-    mapped = [value / 1e6 for value in series.values.get("mapped", (0,) * len(own))]
-    both = [a + b for a, b in zip(own, mapped, strict=True)]
-    x, y = from_zero([seconds[-1]], LEFT, WIDTH - RIGHT), from_zero(both, height - BOTTOM, TOP + 26)
-    shapes = two_axes(x, y, x_name="seconds since the process began", y_name="MB")
-    base = ((x(seconds[-1]), y(0)), (x(seconds[0]), y(0)))
-    upper = tuple((x(t), y(v)) for t, v in zip(seconds, both, strict=True))
-    lower = tuple((x(t), y(v)) for t, v in zip(seconds, own, strict=True))
-    shapes.append(Path((*upper, *base), fill="s5", opacity=0.35))
-    shapes.append(Path((*lower, *base), fill="s0", opacity=0.6))
-    shapes.append(Path(upper, "s5"))
-    shapes.append(Path(lower, "s0"))
-    edge = -math.inf
-    for name, ns in sorted(series.marks.items(), key=lambda pair: pair[1]):
-        at = x(ns / 1e9)
-        shapes.append(Path(((at, TOP + 22), (at, height - BOTTOM)), "soft", width=1, dashed=True))
-        if at - 2 > edge and at + wide(name, 11.5) < WIDTH:
-            shapes.append(Words(at + 3, TOP + 30, name, "soft", 11.5))
-            edge = at + 3 + wide(name, 11.5)
-    shapes += legend([("own pages", "s0"), ("mapped files", "s5")], LEFT + 40, TOP + 2, room=400)[0]
-    return Chart(
+    own = series.values.get("own", ())
+    mapped = series.values.get("mapped", (0,) * len(own))
+    values = [
+        {"s": at / 1e9, "MB": held / 1e6, "kind": kind}
+        for kind, line in (("process's own", own), ("mapped files", mapped))
+        for at, held in zip(series.at_ns, line, strict=True)
+    ]
+    area = (
+        over(values)
+        .mark_area(opacity=0.6, line=True)
+        .encode(
+            x=alt.X("s:Q", title="seconds since the process began"),
+            y=alt.Y("MB:Q", stack="zero"),
+            color=alt.Color("kind:N", sort=None, title=None, legend=alt.Legend(orient="top")),
+            tooltip=["kind:N", alt.Tooltip("s:Q", format=".2f"), alt.Tooltip("MB:Q", format=",.0f")],
+        )
+    )
+    marks = sorted(series.marks.items(), key=lambda pair: pair[1])
+    # Names of moments that lie close together would overlap: each stands one line below the one before.
+    moments = [{"s": ns / 1e9, "moment": name, "line": 12 * (n % 4)} for n, (name, ns) in enumerate(marks)]
+    at = over(moments).encode(x="s:Q", tooltip=["moment:N", alt.Tooltip("s:Q", format=".2f")])
+    texts = [
+        at.transform_filter(f"datum.line == {12 * n}")
+        .mark_text(align="left", dx=4, fontSize=11)
+        .encode(text="moment:N", y=alt.value(8 + 12 * n))
+        for n in range(min(4, len(moments)))
+    ]
+    most = max(a + b for a, b in zip(own, mapped, strict=True))
+    return Figure(
         name=f"memory-{row.part}-{slug(row.machine.device)}-{row.variant}-{row.scheme}",
         title=f"{row.variant} {row.scheme}, {row.machine.device}: memory, task {row.part}",
-        about=f"At most {quantity(max(both) * 1e6, 'bytes')} resident, loading and first turn included.",
-        width=WIDTH,
-        height=height,
-        shapes=shapes,
+        about=f"At most {quantity(most, 'bytes')} resident, loading and first iteration included.",
+        chart=alt.layer(area, at.mark_rule(strokeDash=[4, 4]), *texts).properties(width=WIDTH, height=210),
     )

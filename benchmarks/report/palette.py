@@ -1,4 +1,4 @@
-"""What the roles of colour look like, in light and in dark. Data only.
+"""Colours by role, in light and in dark. Data only.
 
 The series' colours keep a contrast of at least 3 to 1 with the card they lie on, in either light.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 Light = Literal["light", "dark"]
+SERIES = 8  # colours of series: s0 to s7
 
 COLOURS: dict[Light, dict[str, str]] = {
     "light": {

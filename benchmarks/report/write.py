@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from pam_edge.benchmarks.evaluation import write_whole
+from pam_edge.benchmarks.report.drawing import png
 from pam_edge.benchmarks.report.page import all_charts, page
-from pam_edge.benchmarks.report.png import png
 from pam_edge.benchmarks.rows import Row
 from pam_edge.benchmarks.schemes import Accuracy
 from pam_edge.errors import IntegrityError, UsageError, cannot_write
@@ -50,8 +50,8 @@ def write(rows: Sequence[Row], lines: Sequence[Accuracy], out: Path, *, pictures
         pictures.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise cannot_write(pictures, e) from e
-    charts = [chart for found in drawn.values() for chart in found]
-    for chart in charts:
-        write_whole(pictures / f"{chart.name}.png", png(chart, "light"))
-        write_whole(pictures / f"{chart.name}-dark.png", png(chart, "dark"))
-    return 2 * len(charts)
+    figures = [figure for found in drawn.values() for figure in found]
+    for figure in figures:
+        write_whole(pictures / f"{figure.name}.png", png(figure, "light"))
+        write_whole(pictures / f"{figure.name}-dark.png", png(figure, "dark"))
+    return 2 * len(figures)
