@@ -107,7 +107,10 @@ def run(
     words = language(lang, pam.texts, tasks)
     picture, prompt = load_image(image), read_prompt(point or [], box, mask)
     pam.check_prompt(prompt, (picture.height, picture.width))  # before the slow look
-    region = pam.segment(pam.look(picture), prompt)
+    pam.open_ahead("mask_decoder", "perceiver")
+    seen = pam.look(picture)
+    pam.open_ahead("decoder")  # no sooner: it is large, and so is what encoding a picture takes
+    region = pam.segment(seen, prompt)
     if not as_json:
         show(region_line(region))
     description = pam.describe(region, tasks, lang=words, sampling=sampling, max_tokens=max_tokens)
