@@ -107,9 +107,8 @@ def run(
     words = language(lang, pam.texts, tasks)
     picture, prompt = load_image(image), read_prompt(point or [], box, mask)
     pam.check_prompt(prompt, (picture.height, picture.width))  # before the slow look
-    pam.open_ahead("mask_decoder", "perceiver")
     seen = pam.look(picture)
-    pam.open_ahead("decoder")  # no sooner: it is large, and so is what encoding a picture takes
+    pam.open_ahead("perceiver", "decoder")  # no sooner: the encoder takes every core and much memory
     region = pam.segment(seen, prompt)
     if not as_json:
         show(region_line(region))

@@ -20,10 +20,14 @@ DECODER = "decoder"  # the graph that a `Decoder` runs; every other is a `Sessio
 
 @dataclass(frozen=True)
 class Engine:
-    """How a bundle's graphs are opened: a session by a graph's name, and the decoder with one empty row."""
+    """How a bundle's graphs are opened: a session by a graph's name, and the decoder with one empty row.
+
+    `concurrent`: one may be opened while another runs.
+    """
 
     session: Callable[[str], Session]
     decoder: Callable[[], Decoder]
+    concurrent: bool = False
 
 
 class Graphs:
@@ -53,9 +57,9 @@ class Graphs:
 
     def begin(self, *graphs: str) -> None:
         """Open graphs in a background thread, in the order given. An error is raised to who asks for that
-        graph, which opens it again.
+        graph, which opens it again. Does nothing where the engine is not known to allow it.
         """
-        if all(map(self.is_open, graphs)):
+        if not self._engine.concurrent or all(map(self.is_open, graphs)):
             return
         threading.Thread(target=self._open_each, args=(graphs,), name="pam-edge-open").start()
 

@@ -39,7 +39,7 @@ from pam_edge.preprocess import (
 )
 from pam_edge.prompts import Lang, Task, Texts
 from pam_edge.region import Answer, Region, Seen
-from pam_edge.runtimes import Decoder, open_decoder, open_session
+from pam_edge.runtimes import Decoder, open_decoder, open_session, opens_concurrently
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,9 @@ def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, check=check)
     engine = Engine(
-        partial(open_session, opened, threads=threads), partial(open_decoder, opened, threads=threads)
+        partial(open_session, opened, threads=threads),
+        partial(open_decoder, opened, threads=threads),
+        concurrent=opens_concurrently(opened.manifest.runtime),
     )
     return Pam(opened, engine)
 
@@ -208,9 +210,8 @@ class Pam:
         """The whole job in one call: the region and its finished answers, in the order of the tasks."""
         picture = load_image(image)
         self.check_prompt(prompt, (picture.height, picture.width))
-        self.open_ahead("mask_decoder", "perceiver")
         seen = self.look(picture)
-        self.open_ahead(DECODER)  # no sooner: it is large, and so is what encoding a picture takes
+        self.open_ahead("perceiver", DECODER)  # no sooner: the encoder takes every core and much memory
         region = self.segment(seen, prompt)
         description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
         for _ in description:

@@ -44,13 +44,14 @@ def open_session(
     graph = path.read_bytes()
     place = _place(graph, cpu)
     if (copy := _kept(place)) is not None:
+        del graph  # both at once would raise the peak
         chosen = options()
         chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             return _session(copy, chosen)
         except Exception:  # whatever it is: the graph itself says whether something is wrong
             user_cache.remove(place)
-    return _optimized(graph, options, place)
+    return _optimized(path.read_bytes(), options, place)
 
 
 def _optimized(graph: bytes, options: Callable[[], ort.SessionOptions], place: str) -> ort.InferenceSession:
@@ -86,7 +87,7 @@ def _place(graph: bytes, cpu: str) -> str:
 
 def _kept(place: str) -> bytes | None:
     found = user_cache.read(place, limit=_MAX_COPY)
-    if found is None or hashlib.sha256(found[_DIGEST:]).digest() != found[:_DIGEST]:
+    if found is None or hashlib.sha256(memoryview(found)[_DIGEST:]).digest() != found[:_DIGEST]:
         return None
     return found[_DIGEST:]
 

@@ -35,9 +35,13 @@ class Slow:
             raise self.faults.pop()
         return graph
 
-    def graphs(self) -> Graphs:
+    def graphs(self, *, concurrent: bool = True) -> Graphs:
         return Graphs(
-            Engine(lambda graph: cast(Session, self.open(graph)), lambda: cast(Decoder, self.open("decoder")))
+            Engine(
+                lambda graph: cast(Session, self.open(graph)),
+                lambda: cast(Decoder, self.open("decoder")),
+                concurrent=concurrent,
+            )
         )
 
 
@@ -62,6 +66,14 @@ def test_ahead_of_need_the_caller_goes_on() -> None:
     assert cast(str, graphs.decoder()) == "decoder"
     assert cast(str, graphs.session("mask_decoder")) == "mask_decoder"
     assert sorted(slow.opened) == ["decoder", "mask_decoder"]
+
+
+def test_an_engine_that_may_not_opens_nothing_ahead() -> None:
+    slow = Slow()
+    slow.go.set()
+    slow.graphs(concurrent=False).begin("mask_decoder")
+    time.sleep(0.05)
+    assert not slow.opened
 
 
 def test_a_fault_reaches_who_asks_and_is_no_lasting_one() -> None:
