@@ -13,7 +13,8 @@ import msgspec
 
 from pam_edge.bundle import Bundle
 from pam_edge.errors import UsageError
-from pam_edge.pam import Engine, Pam
+from pam_edge.opening import Engine
+from pam_edge.pam import Pam
 from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
 
 if TYPE_CHECKING:

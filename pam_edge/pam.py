@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from pam_edge.describe import Description, Limits, Prefix, bundle_step_bytes
 from pam_edge.errors import IntegrityError, UsageError
 from pam_edge.generate import Sampling
 from pam_edge.masks import binarize, bounds
+from pam_edge.opening import DECODER, Engine, Graphs
 from pam_edge.preprocess import (
     ImageSource,
     Prompt,
@@ -39,21 +39,13 @@ from pam_edge.preprocess import (
 )
 from pam_edge.prompts import Lang, Task, Texts
 from pam_edge.region import Answer, Region, Seen
-from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
+from pam_edge.runtimes import Decoder, open_decoder, open_session, opens_concurrently
 
 Array = npt.NDArray[Any]
 
 IMAGES = 8  # encoded pictures kept: 16 MB each at PAM's size
 MAX_TOKENIZER_BYTES = 64 << 20  # PAM's has 11 MB
 PREFIXES = 4  # prefilled regions kept: about 60 MB each for PAM-1.5B in float32
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How a bundle's graphs are opened: a session by a graph's name, and the decoder with one empty row."""
-
-    session: Callable[[str], Session]
-    decoder: Callable[[], Decoder]
 
 
 def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -> Pam:
@@ -68,7 +60,9 @@ def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -
 def engine_of(bundle: Bundle, *, threads: int = 0) -> Engine:
     """The bundle's own runtime. Nothing is opened yet."""
     return Engine(
-        partial(open_session, bundle, threads=threads), partial(open_decoder, bundle, threads=threads)
+        partial(open_session, bundle, threads=threads),
+        partial(open_decoder, bundle, threads=threads),
+        concurrent=opens_concurrently(bundle.manifest.runtime),
     )
 
 
@@ -98,9 +92,7 @@ class Pam:
             max_length=manifest.variant.language.max_length,
             step_bytes=bundle_step_bytes(manifest),
         )
-        self._engine = engine
-        self._sessions: dict[str, Session] = {}
-        self._decoder: Decoder | None = None
+        self._graphs = Graphs(engine)
         self._images: Lru[dict[str, Array]] = Lru(images)
         self._prefixes: Lru[Decoder] = Lru(prefixes)
         self._region_tokens = 0
@@ -227,7 +219,9 @@ class Pam:
         """The whole job in one call: the region and its finished answers, in the order of the tasks."""
         picture = load_image(image)
         self.check_prompt(prompt, (picture.height, picture.width))
-        region = self.segment(self.look(picture), prompt)
+        seen = self.look(picture)
+        self.open_ahead("perceiver", DECODER)  # no sooner: the encoder takes every core and much memory
+        region = self.segment(seen, prompt)
         description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
         for _ in description:
             pass
@@ -261,36 +255,38 @@ class Pam:
 
         return Prefix(self._prefixes.get(region.key, prefill), computed, timing)
 
+    def open_ahead(self, *graphs: str) -> None:
+        """Begin to open graphs in a background thread, in the order given, where they are not open yet: those
+        that the next calls need. A fault in one is raised by the call that needs it.
+        """
+        self._graphs.begin(*graphs)
+
     def open_graph(self, graph: str) -> float:
-        """Open a graph where it is not open yet; the milliseconds it took."""
-        with self.lock:
-            if graph in self._sessions:
-                return 0.0
-            clock = time.perf_counter()
-            self._sessions[graph] = self._engine.session(graph)
-            return ms_since(clock)
+        """Open a graph where it is not open yet; the milliseconds it took, or that were left of it."""
+        if self._graphs.is_open(graph):
+            return 0.0
+        clock = time.perf_counter()
+        self._graphs.session(graph)
+        return ms_since(clock)
 
     def open_decoder(self) -> float:
-        """Open the decoder where it is not open yet; the milliseconds it took."""
-        with self.lock:
-            if self._decoder is not None:
-                return 0.0
-            clock = time.perf_counter()
-            self._decoder = self._engine.decoder()
-            return ms_since(clock)
+        """Open the decoder where it is not open yet; the milliseconds it took, or that were left of it."""
+        if self._graphs.is_open(DECODER):
+            return 0.0
+        clock = time.perf_counter()
+        self._graphs.decoder()
+        return ms_since(clock)
 
     def fresh_decoder(self) -> Decoder:
         """A decoder of one empty row."""
         with self.lock:
-            self.open_decoder()
-            assert self._decoder is not None
-            return self._decoder.branch(1)
+            return self._graphs.decoder().branch(1)
 
     def run_graph(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph with feeds in the types its bundle names; outputs come back as float32."""
+        session = self._graphs.session(graph)
         specs = self.bundle.graph(graph).inputs
         typed = {spec.name: np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype) for spec in specs}
         with self.lock:
-            self.open_graph(graph)
-            outputs = self._sessions[graph].run(typed)
+            outputs = session.run(typed)
         return {name: np.asarray(value, np.float32) for name, value in outputs.items()}

@@ -120,6 +120,13 @@ def open_decoder(bundle: Bundle, *, threads: int = 0) -> Decoder:
             raise EnvironmentProblem(f"runtime {other!r} is unknown to this version of pam-edge; update it")
 
 
+def opens_concurrently(runtime: str) -> bool:
+    """Whether an engine is known to open one graph while another runs. ExecuTorch is known not to: its one
+    pool of threads is replaced when a graph is opened with a number of them.
+    """
+    return runtime == "onnxruntime"
+
+
 def check_engine(runtime: str) -> None:
     """Raise EnvironmentProblem where an engine of that name is not on this machine."""
     match runtime:

@@ -13,6 +13,8 @@ from pathlib import Path
 from pam_edge.bundle import Bundle, Graph
 from pam_edge.errors import IntegrityError
 
+_LOCATION = b"location"  # the key of an external tensor's file
+
 # Message -> field number -> the message in that field (onnx.proto3, IR 10).
 _FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -36,6 +38,11 @@ _FIELDS: dict[str, dict[int, str]] = {
 def check_external_files(bundle: Bundle, graph: Graph) -> None:
     """Raise IntegrityError where a graph's ONNX file reads files that bundle.json does not give it."""
     path, *others = (bundle.path(ref) for ref in graph.files)
+    try:
+        if _LOCATION not in path.read_bytes():
+            return  # a string lies in one piece in protobuf, so no tensor can name a file
+    except OSError as e:
+        raise _unreadable(path, e) from e
     strange = external_files(path) - {other.name for other in others}
     if strange:
         raise IntegrityError(
@@ -54,16 +61,18 @@ def external_files(path: Path) -> set[str]:
             kind, message = waiting.pop()
             if kind == "entry":
                 entry = {number: bytes(value) for number, value in fields(message)}
-                if entry.get(1) == b"location":
+                if entry.get(1) == _LOCATION:
                     found.add(entry.get(2, b"").decode(errors="replace"))
                 continue
             inside = _FIELDS[kind]
             waiting += [(inside[number], value) for number, value in fields(message) if number in inside]
     except (OSError, ValueError) as e:
-        raise IntegrityError(
-            f"{path} is not a readable ONNX file ({e}); copy or export the bundle again"
-        ) from e
+        raise _unreadable(path, e) from e
     return found
+
+
+def _unreadable(path: Path, e: Exception) -> IntegrityError:
+    return IntegrityError(f"{path} is not a readable ONNX file ({e}); copy or export the bundle again")
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -29,6 +29,8 @@ from pam_edge.runtimes.onnx_files import check_external_files
 
 try:
     import onnxruntime as ort
+
+    from pam_edge.runtimes import onnx_optimized as optimized
 except ImportError as e:
     raise EnvironmentProblem(f"onnxruntime cannot be imported ({e}); pip install onnxruntime") from e
 
@@ -142,6 +144,19 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
         raise UsageError(f"threads must be 0 (let the engine choose) or more, got {threads}")
     path = bundle.path(graph.files[0])
     check_external_files(bundle, graph)
+    try:
+        session = optimized.open_session(path, lambda: _options(threads), alone=len(graph.files) == 1)
+    except Exception as e:
+        raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
+    _check_border(path.name, graph.inputs, session.get_inputs())
+    _check_border(path.name, graph.outputs, session.get_outputs())
+    return session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    """What every session of a bundle is opened with. What changes here and alters how the engine optimizes a
+    graph also changes `onnx_optimized.FORMAT`.
+    """
     options = ort.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just checked
     # Of graphs that widen integer weights by standard operators: fused, but not with 8-bit activations.
@@ -152,13 +167,7 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = False
     # Prepacking stays on: packed weights replace the mapped ones, so nothing is held twice, and a step of
     # several rows costs little more than one.
-    try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as e:
-        raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
-    _check_border(path.name, graph.inputs, session.get_inputs())
-    _check_border(path.name, graph.outputs, session.get_outputs())
-    return session
+    return options
 
 
 def _check_border(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:

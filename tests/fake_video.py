@@ -15,7 +15,8 @@ from PIL import Image
 
 from pam_edge.bundle import Bundle, Graph, TensorSpec
 from pam_edge.config import NANO
-from pam_edge.pam import Engine, Pam
+from pam_edge.opening import Engine
+from pam_edge.pam import Pam
 
 M = NANO.vision.mem_dim
 F = NANO.frame_tokens

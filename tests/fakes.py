@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, TensorSpec, Weights, file_ref
 from pam_edge.config import NANO
 from pam_edge.errors import WontFitError
-from pam_edge.pam import Engine, Pam
+from pam_edge.opening import Engine
+from pam_edge.pam import Pam
 from pam_edge.prompts import PAM_PROMPTS
 
 HIDDEN = 8

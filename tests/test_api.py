@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -245,7 +245,7 @@ def test_only_one_thread_is_in_the_engine(tmp_path: Path) -> None:
     pam, _ = fake_model(tmp_path)
     inside, overlaps = threading.Lock(), []
     pam.look(PHOTO)
-    session = pam._sessions["image_encoder"]
+    session = pam._graphs.session("image_encoder")
 
     class Watched:
         def run(self, feeds: Any) -> Any:
@@ -258,7 +258,9 @@ def test_only_one_thread_is_in_the_engine(tmp_path: Path) -> None:
             finally:
                 inside.release()
 
-    pam._sessions["image_encoder"] = Watched()
+    watched: Future[Any] = Future()
+    watched.set_result(Watched())
+    pam._graphs._found["image_encoder"] = watched
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda v: pam.look(np.full((8, 8, 3), v, np.uint8)), range(0, 240, 20)))
     assert not overlaps

@@ -18,7 +18,8 @@ from pam_edge.config import NANO
 from pam_edge.describe import step_bytes
 from pam_edge.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.generate import Sampling
-from pam_edge.pam import Engine, Pam
+from pam_edge.opening import Engine
+from pam_edge.pam import Pam
 from pam_edge.preprocess import Prompt
 from pam_edge.prompts import PAM_PROMPTS, Question
 from pam_edge.region import Piece
@@ -396,13 +397,15 @@ def test_opening_graphs_is_in_no_other_time(tmp_path: Path, monkeypatch: pytest.
     for module in ("pam", "describe", "clock"):
         monkeypatch.setattr(f"pam_edge.{module}.time", clock)
     pam, _ = fake_pam(tmp_path)
-    engine = pam._engine
+    engine = pam._graphs._engine
 
     def slowly(seconds: float, opened: object) -> object:
         now[0] += seconds
         return opened
 
-    pam._engine = Engine(lambda graph: slowly(1, engine.session(graph)), lambda: slowly(5, engine.decoder()))
+    pam._graphs._engine = Engine(
+        lambda graph: slowly(1, engine.session(graph)), lambda: slowly(5, engine.decoder())
+    )
     region = pam.segment(pam.look(PHOTO), CLICK)
     assert region.timing_ms == {"preprocess": 0, "load": 2000, "encode": 0, "mask": 0}
     stream = pam.describe(region, ["recognize"])

@@ -18,7 +18,8 @@ from pam_edge.cache import Lru
 from pam_edge.describe import Description
 from pam_edge.errors import UsageError
 from pam_edge.generate import Sampling
-from pam_edge.pam import IMAGES, PREFIXES, Engine, Pam
+from pam_edge.opening import DECODER, Engine
+from pam_edge.pam import IMAGES, PREFIXES, Pam
 from pam_edge.preprocess import ImageSource, Prompt, load_image
 from pam_edge.prompts import Lang, Question, Task
 from pam_edge.region import Region, Seen
@@ -51,9 +52,8 @@ class Steps(Pam):
         """
         images, prefixes = self._bounds
         with self.lock:
-            self._sessions, self._decoder = {}, None
+            self._graphs.close()
             self._images, self._prefixes = Lru(images), Lru(prefixes)
-            self._engine = Engine(session=_closed, decoder=_closed)
 
     def __repr__(self) -> str:
         held = self.bundle.manifest
@@ -132,6 +132,8 @@ class Steps(Pam):
         self, image: ImageSource | Seen, prompt: Prompt, tasks: Sequence[Task], decoding: Decoding
     ) -> Stream:
         picture, seen = self._seen(image, [prompt])
+        if tasks:
+            self.open_ahead("perceiver", DECODER)
         region = Pam.segment(self, seen, prompt)
         return Stream(region, self._description(region, tasks, decoding), picture)
 
@@ -154,6 +156,8 @@ class Steps(Pam):
         are one batch, since they share its prefix.
         """
         picture, seen = self._seen(image, prompts)
+        if tasks:
+            self.open_ahead("perceiver", DECODER)
         regions = [Pam.segment(self, seen, prompt) for prompt in prompts]
         if len(tasks) != 1:
             streams = [Stream(r, self._description(r, tasks, decoding), picture) for r in regions]
@@ -183,9 +187,3 @@ def region_of(region: Any) -> Region:
             f"a {type(region).__name__} is no region: give what segment gave, or the result of a call"
         )
     return found
-
-
-def _closed(*_: object) -> Any:
-    raise UsageError(
-        "this model is closed: load it again, or do the work inside `with pam_edge.load(...) as pam:`"
-    )
