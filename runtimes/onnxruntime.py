@@ -29,6 +29,8 @@ from pam_edge.runtimes.onnx_files import check_external_files
 
 try:
     import onnxruntime as ort
+
+    from pam_edge.runtimes.onnx_products import keep_exact
 except ImportError as e:
     raise EnvironmentProblem(f"onnxruntime cannot be imported ({e}); pip install onnxruntime") from e
 
@@ -153,6 +155,7 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     # Prepacking stays on: packed weights replace the mapped ones, so nothing is held twice, and a step of
     # several rows costs little more than one.
     try:
+        keep_exact(options)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:
         raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
