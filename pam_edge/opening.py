@@ -82,7 +82,7 @@ class Graphs:
         with self._lock:
             if self._closed:
                 raise UsageError(
-                    "this model is closed: load it again, or do the work inside `with pam_edge.load(...) as pam:`"
+                    "this model is closed: load it again, or work inside `with pam_edge.load(...) as pam:`"
                 )
             future = self._found.get(graph)
             ours = future is None

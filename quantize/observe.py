@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from pam_edge.quantize.static import Range, Static, parameters
+from pam_edge.runtimes.onnx_products import keep_exact
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -72,6 +73,7 @@ def opened(model: ir.Model, folder: Path, *, threads: int = 0) -> ort.InferenceS
     options.enable_cpu_mem_arena = False  # it keeps the peak of every size it ever gave
     options.enable_mem_pattern = False  # from the second run on it takes all of a run at once
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    keep_exact(options)
     return ort.InferenceSession(
         ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

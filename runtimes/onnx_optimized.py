@@ -22,6 +22,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from pam_edge import user_cache
+from pam_edge.runtimes.onnx_products import saturates
 
 FORMAT = "1"  # of a kept copy, and of the options that graphs are optimized under
 MAX_BYTES = 4 << 20  # of a graph's file; nano's have 1.2 MB, PAM's 11 MB and more
@@ -80,7 +81,8 @@ def _session(graph: str | bytes, options: ort.SessionOptions) -> ort.InferenceSe
 def _place(graph: bytes, cpu: str) -> str:
     """Where the copy of a graph for this machine is kept."""
     digest = hashlib.sha256(graph)
-    for part in (FORMAT, ort.__version__, cpu):
+    products = "saturate" if saturates() else "exact"  # decides how int8 weights are stored in the copy
+    for part in (FORMAT, ort.__version__, cpu, products):
         digest.update(hashlib.sha256(part.encode()).digest())
     return f"{_FOLDER}/{digest.hexdigest()}.onnx"
 

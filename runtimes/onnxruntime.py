@@ -31,6 +31,7 @@ try:
     import onnxruntime as ort
 
     from pam_edge.runtimes import onnx_optimized as optimized
+    from pam_edge.runtimes.onnx_products import keep_exact
 except ImportError as e:
     raise EnvironmentProblem(f"onnxruntime cannot be imported ({e}); pip install onnxruntime") from e
 
@@ -167,6 +168,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_cpu_mem_arena = False
     # Prepacking stays on: packed weights replace the mapped ones, so nothing is held twice, and a step of
     # several rows costs little more than one.
+    keep_exact(options)
     return options
 
 
