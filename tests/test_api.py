@@ -214,9 +214,10 @@ def test_detections_of_supervision(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "supervision", stand_in)
     found = results.to_detections()
     assert found.xyxy.shape == (3, 4) and found.mask.shape == (3, 60, 80) and found.mask.dtype == bool
-    assert found.confidence.tolist() == [0.75] * 3 and found.data["text"].tolist() == [
+    assert found.confidence.tolist() == [0.75] * 3 and found.data["class_name"].tolist() == [
         r.text for r in results
     ]
+    assert found.class_id.tolist() == [0, 0, 0]  # the same words thrice
     assert Results().to_detections().xyxy.shape == (0, 4)
 
 
