@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -213,9 +214,10 @@ def test_detections_of_supervision(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "supervision", stand_in)
     found = results.to_detections()
     assert found.xyxy.shape == (3, 4) and found.mask.shape == (3, 60, 80) and found.mask.dtype == bool
-    assert found.confidence.tolist() == [0.75] * 3 and found.data["text"].tolist() == [
+    assert found.confidence.tolist() == [0.75] * 3 and found.data["class_name"].tolist() == [
         r.text for r in results
     ]
+    assert found.class_id.tolist() == [0, 0, 0]  # the same words thrice
     assert Results().to_detections().xyxy.shape == (0, 4)
 
 
@@ -421,3 +423,25 @@ def test_everything_public_is_there_and_documented() -> None:
         text = inspect.getdoc(getattr(Model, method)) or ""
         assert "Args" in text and "Raises:" in text, method
     assert isinstance(pam_edge.load("nano"), Model) and pam_edge.Result is Result
+
+
+def test_threads_that_look_at_one_picture_encode_it_once(tmp_path: Path) -> None:
+    pam, log = fake_model(tmp_path)
+    pam.look(PHOTO[::-1].copy())
+    run = pam._sessions["image_encoder"].run
+    pam._sessions["image_encoder"].run = lambda feeds: (time.sleep(0.02), run(feeds))[1]  # type: ignore[method-assign]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: pam.look(PHOTO), range(6)))
+    assert log.graphs.count("image_encoder") == 2 and pam.cache["image_misses"] == 2
+
+
+def test_the_command_line_counts_every_millisecond_once(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from pam_edge.cli import app
+
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    said = CliRunner().invoke(app, ["run", "nano", str(tmp_path / "a.png"), "--point", "40,30", "--json"])
+    timing = json.loads(said.stdout)["timing_ms"]
+    for name in ("load", "encode", "mask"):  # as for people
+        assert f"{name} {timing[name]:.0f} ms" in said.stderr

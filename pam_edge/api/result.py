@@ -122,7 +122,8 @@ class Result:
     def to_detections(self) -> Detections:
         """The result as `supervision.Detections` of one detection (none where the mask is empty).
 
-        `xyxy` float [n, 4], `mask` bool [n, h, w], `confidence` [n] is `score`; `data["text"]` the words.
+        `xyxy` float [n, 4], `mask` bool [n, h, w], `confidence` [n] is `score`;
+        `data["class_name"]` the words, `class_id` equal where the words are.
         Raises EnvironmentProblem where supervision is not installed.
         """
         return detections([self])
@@ -197,9 +198,11 @@ def detections(results: Sequence[Result]) -> Detections:
     kept = [result for result in results if result.box is not None]
     if not kept:
         return supervision.Detections.empty()
+    names, ids = np.unique([result.text for result in kept], return_inverse=True)
     return supervision.Detections(
         xyxy=np.array([result.box for result in kept], np.float32),
         mask=np.stack([result.mask for result in kept]),
         confidence=np.array([result.score for result in kept], np.float32),
-        data={"text": np.array([result.text for result in kept], dtype=object)},
+        class_id=ids.reshape(-1),  # annotators take their colours from it
+        data={"class_name": names[ids.reshape(-1)]},
     )
