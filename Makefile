@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs report parity test-rtx clean
+.PHONY: demo test lint format docs report parity test-cpus test-rtx clean
 
 demo: out/demo/nano/bundle.json
 	$(BIN)/python -m pam_edge.benchmarks.demo out/demo/nano --out out/demo
@@ -39,6 +39,11 @@ report: $(VENV)/.dev
 # sam2 is an sdist whose build wants torch: build isolation would fetch a second torch, so it is off.
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracle_*.py
+
+# 8-bit products and nano's bundle on emulated CPUs: x86-64 with AVX2, ARM64 without and with the dot product.
+test-cpus: $(VENV)/.dev
+	command -v qemu-aarch64-static || apt-get install -y qemu-user-static
+	PYTHONPATH=. $(BIN)/python tools/cpus/emulated.py
 
 # Every graph compiled ahead of time by TensorRT-RTX, which needs no GPU for that. Linux x86-64 or Windows.
 RTX := .venv-rtx

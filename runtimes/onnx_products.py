@@ -9,10 +9,14 @@ one such product is tried in the engine first.
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+
+from pam_edge.errors import EnvironmentProblem
 
 # MatMulInteger of "a" [m, k] uint8 and "b" [k, n] int8, opset 20.
 PROBE = (
@@ -23,6 +27,8 @@ PROBE = (
     b"B\x04\n\x00\x10\x14"
 )
 TO_UNSIGNED = "session.x64quantprecision"  # kOrtSessionOptionsAvx2PrecisionMode
+CONVERTS = (1, 30)  # the first version that converts weights of our operator; 1.22, 1.27 to 1.29 do not
+_OPERATOR = b"MatMulIntegerToFloat"
 _WIDTH = 64  # of every operand: whole vectors of the widest kernels
 
 
@@ -45,10 +51,21 @@ def saturates() -> bool:
     return False
 
 
-def keep_exact(options: ort.SessionOptions) -> None:
+def keep_exact(options: ort.SessionOptions, graph: Path | None = None) -> None:
     """Make sessions opened with `options` multiply 8-bit integers exactly on this CPU.
 
-    Changes nothing where they are exact anyway.
+    Changes nothing where they are exact anyway. `graph` is the .onnx file to be opened. Raises
+    EnvironmentProblem where it has such products, this CPU saturates and this engine is too old to avoid it.
     """
-    if saturates():
-        options.add_session_config_entry(TO_UNSIGNED, "1")
+    if not saturates():
+        return
+    options.add_session_config_entry(TO_UNSIGNED, "1")
+    if graph is not None and _version() < CONVERTS and _OPERATOR in graph.read_bytes():
+        raise EnvironmentProblem(
+            f"onnxruntime {ort.__version__} overflows in {graph.name}'s 8-bit products on this CPU, which "
+            "has no VNNI: pip install 'onnxruntime>=1.30' (for Python 3.11 or later), or use scheme fp32"
+        )
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", ort.__version__)[:2]))

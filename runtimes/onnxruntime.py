@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -146,7 +147,9 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     path = bundle.path(graph.files[0])
     check_external_files(bundle, graph)
     try:
-        session = optimized.open_session(path, lambda: _options(threads), alone=len(graph.files) == 1)
+        session = optimized.open_session(path, lambda: _options(threads, path), alone=len(graph.files) == 1)
+    except EnvironmentProblem:
+        raise
     except Exception as e:
         raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
     _check_border(path.name, graph.inputs, session.get_inputs())
@@ -154,9 +157,10 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
     return session
 
 
-def _options(threads: int) -> ort.SessionOptions:
-    """What every session of a bundle is opened with. What changes here and alters how the engine optimizes a
-    graph also changes `onnx_optimized.FORMAT`.
+def _options(threads: int, path: Path) -> ort.SessionOptions:
+    """What every session of a bundle is opened with; `path` is its graph.
+
+    A change here that alters how the engine optimizes a graph also changes `onnx_optimized.FORMAT`.
     """
     options = ort.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just checked
@@ -168,7 +172,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_cpu_mem_arena = False
     # Prepacking stays on: packed weights replace the mapped ones, so nothing is held twice, and a step of
     # several rows costs little more than one.
-    keep_exact(options)
+    keep_exact(options, path)
     return options
 
 

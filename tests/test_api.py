@@ -428,8 +428,9 @@ def test_everything_public_is_there_and_documented() -> None:
 def test_threads_that_look_at_one_picture_encode_it_once(tmp_path: Path) -> None:
     pam, log = fake_model(tmp_path)
     pam.look(PHOTO[::-1].copy())
-    run = pam._sessions["image_encoder"].run
-    pam._sessions["image_encoder"].run = lambda feeds: (time.sleep(0.02), run(feeds))[1]  # type: ignore[method-assign]
+    session = pam._graphs.session("image_encoder")
+    run = session.run
+    session.run = lambda feeds: (time.sleep(0.02), run(feeds))[1]  # type: ignore[method-assign]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: pam.look(PHOTO), range(6)))
     assert log.graphs.count("image_encoder") == 2 and pam.cache["image_misses"] == 2

@@ -15,6 +15,7 @@ import onnxruntime as ort
 import pytest
 from integer_replay import ROUNDED, Outcome, replay
 
+from pam_edge.errors import EnvironmentProblem
 from pam_edge.quantize.static import integer_weight
 from pam_edge.runtimes import onnx_products
 from pam_edge.runtimes.onnx_products import PROBE, TO_UNSIGNED, keep_exact, saturates
@@ -95,6 +96,27 @@ def test_no_weight_is_stored_as_the_least_integer() -> None:
     weights = np.random.default_rng(0).standard_normal((64, 300), dtype=np.float32)
     weights[0] = -np.abs(weights).max(axis=0)
     assert integer_weight(weights)[0].min() == -127
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "refused"),
+    [
+        ("1.29.0", "static_fused_product_64_zero0", True),
+        ("1.23.2", "matmulnbits_4bits_block32", False),
+        ("1.30.0", "static_fused_product_64_zero0", False),
+        ("1.100.0.dev1", "static_fused_product_64_zero0", False),
+    ],
+)
+def test_an_engine_too_old_to_avoid_it_is_refused(
+    cases: Path, monkeypatch: pytest.MonkeyPatch, overflowing: None, version: str, name: str, refused: bool
+) -> None:
+    monkeypatch.setattr(ort, "__version__", version)
+    graph = cases / f"{name}.onnx"
+    if not refused:
+        keep_exact(ort.SessionOptions(), graph)
+        return
+    with pytest.raises(EnvironmentProblem, match=rf"onnxruntime {version} overflows in {graph.name}.*>=1.30"):
+        keep_exact(ort.SessionOptions(), graph)
 
 
 @pytest.mark.parametrize("answer", [2072640, 1048544])

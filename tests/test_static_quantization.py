@@ -22,6 +22,7 @@ from pam_edge.quantize.calibrate import Sample, Samples, calibrate, drawn_sample
 from pam_edge.quantize.observe import KEPT, Observer, Seen, best_range
 from pam_edge.quantize.sensitivity import EVERYTHING, block_of, keep_float, sensitivity
 from pam_edge.quantize.static import ONNXRUNTIME, TENSORRT, Static, find_layers, parameters, quantize_static
+from pam_edge.runtimes.onnx_products import keep_exact
 
 WIDTH = 32
 FIRST, SECOND, THIRD = "trunk.blocks.0.proj", "trunk.blocks.1.mlp.layers.0", "head.layers.0"
@@ -82,6 +83,7 @@ def feeds(seed: int = 0) -> dict[str, np.ndarray]:
 
 def run(path: Path, *, fuse: bool = True) -> np.ndarray:
     options = ort.SessionOptions()
+    keep_exact(options)
     if not fuse:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(path, options).run(["y"], feeds())[0]

@@ -8,12 +8,14 @@ side, for the device's processor and Python.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import pam_edge.benchmarks
@@ -96,7 +98,7 @@ def fetched_wheels(
     held = sorted(place.glob("*.whl"))
     if len(held) == len(wanted):
         return held
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [word for tag in platform.tags for word in ("--platform", tag)]
     command += ["--python-version", version, "--dest", str(place)]
     command += [f"{name}=={number}" for name, number in wanted.items()]
@@ -108,6 +110,13 @@ def fetched_wheels(
             "device's own packages are used"
         )
     return sorted(place.glob("*.whl"))
+
+
+def _pip() -> list[str]:
+    """pip as a command; environments that uv makes have none of their own."""
+    if find_spec("pip") is None and shutil.which("uv") is not None:
+        return ["uv", "tool", "run", "--quiet", "pip"]
+    return [sys.executable, "-m", "pip"]
 
 
 def _sources() -> dict[str, Path]:
