@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 import pam_edge
-from pam_edge.export.quantized import plan_quantize, quantize_bundle
-from pam_edge.quantize.calibrate import folder_samples
+from pam_edge.export.driver.quantized import plan_quantize, quantize_bundle
+from pam_edge.quantize.calibration import folder_samples
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("bundle")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pam_edge.api.result import Result, Results
     from pam_edge.api.stream import Stream
     from pam_edge.api.tracking import Track
-    from pam_edge.bundle import Bundle
-    from pam_edge.errors import (
+    from pam_edge.bundle.bundle import Bundle
+    from pam_edge.core.errors import (
         DeviceError,
         EnvironmentProblem,
         IntegrityError,
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
         UsageError,
         WontFitError,
     )
-    from pam_edge.follow import Caption, Words
-    from pam_edge.generate import Sampling
-    from pam_edge.overlay import draw
-    from pam_edge.pam import Pam
-    from pam_edge.preprocess import Prompt, load_image, load_mask
-    from pam_edge.prompts import Question
-    from pam_edge.region import Answer, Piece, Region, Seen
-    from pam_edge.video import Frame, Tracked, Tracker
+    from pam_edge.image.preprocess import Prompt, load_image, load_mask
+    from pam_edge.pipeline.pam import Pam
+    from pam_edge.pipeline.results import Answer, Piece, Region, Seen
+    from pam_edge.render.overlay import draw
+    from pam_edge.text.decoding import Sampling
+    from pam_edge.text.tokenization import Question
+    from pam_edge.video.stream import Caption, Words
+    from pam_edge.video.tracker import Frame, Tracked, Tracker
 
     __version__: str
 
@@ -51,19 +51,19 @@ _DEFINED = {
     "pam_edge.api.result": ("Result", "Results"),
     "pam_edge.api.stream": ("Stream",),
     "pam_edge.api.tracking": ("Track",),
-    "pam_edge.bundle": ("Bundle",),
-    "pam_edge.errors": (
+    "pam_edge.bundle.bundle": ("Bundle",),
+    "pam_edge.core.errors": (
         *("PamEdgeError", "UsageError", "EnvironmentProblem", "QualityError"),
         *("DeviceError", "IntegrityError", "WontFitError", "RegressionError"),
     ),
-    "pam_edge.follow": ("Caption", "Words"),
-    "pam_edge.generate": ("Sampling",),
-    "pam_edge.overlay": ("draw",),
-    "pam_edge.pam": ("Pam",),
-    "pam_edge.preprocess": ("Prompt", "load_image", "load_mask"),
-    "pam_edge.prompts": ("Question",),
-    "pam_edge.region": ("Answer", "Piece", "Region", "Seen"),
-    "pam_edge.video": ("Frame", "Tracked", "Tracker"),
+    "pam_edge.video.stream": ("Caption", "Words"),
+    "pam_edge.text.decoding": ("Sampling",),
+    "pam_edge.render.overlay": ("draw",),
+    "pam_edge.pipeline.pam": ("Pam",),
+    "pam_edge.image.preprocess": ("Prompt", "load_image", "load_mask"),
+    "pam_edge.text.tokenization": ("Question",),
+    "pam_edge.pipeline.results": ("Answer", "Piece", "Region", "Seen"),
+    "pam_edge.video.tracker": ("Frame", "Tracked", "Tracker"),
 }
 _HOME = {name: module for module, names in _DEFINED.items() for name in names}
 

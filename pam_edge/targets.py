@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pam_edge.errors import UsageError
-from pam_edge.golden import Limits, Losses
+from pam_edge.bundle.golden import Limits, Losses
+from pam_edge.core.errors import UsageError
 
 Tolerance = Limits | Losses  # of float numbers, of quantized ones
 Runtime = Literal[

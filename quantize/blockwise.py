@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.errors import IntegrityError
-from pam_edge.runtimes.embedding import unpacked
+from pam_edge.core.errors import IntegrityError
+from pam_edge.runtimes.common.embedding import unpacked
 
 Bits = Literal[4, 8]
 BITS: dict[str, Bits] = {"q4": 4, "q8": 8}

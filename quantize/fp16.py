@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from pam_edge.errors import IntegrityError
+from pam_edge.core.errors import IntegrityError
 from pam_edge.quantize.schemes import Storage
 
 LARGEST = float(np.finfo(np.float16).max)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pam_edge.errors import cannot_write
+from pam_edge.core.errors import cannot_write
 from pam_edge.quantize.blockwise import Bits, Blocks, block_size, dequantize, fitted_scales, packed, rounded
 
 Floats = npt.NDArray[np.float32]

@@ -18,7 +18,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from pam_edge.quantize.static import Range, Static, parameters
-from pam_edge.runtimes.onnx_products import keep_exact
+from pam_edge.runtimes.onnxruntime.integer_products import keep_exact
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

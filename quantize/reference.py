@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.bundle import Bundle
-from pam_edge.golden import Golden, Losses, Told, golden_content
-from pam_edge.prompts import Texts
-from pam_edge.replay import replay, teacher_forced
-from pam_edge.runtimes import open_decoder
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.golden import Golden, Losses, Told, golden_content
+from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.text.tokenization import Texts
+from pam_edge.verify.golden_runner import replay, teacher_forced
 
 Array = npt.NDArray[Any]
 TOP = 8  # best tokens kept of each step

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from pam_edge.errors import UsageError
+from pam_edge.core.errors import UsageError
 
 # q8, q4: weights alone, symmetric integers of 8 or 4 bits with one scale per block of the input axis
 # (blockwise.py). w8a8: weights and activations in 8 bits, their ranges known from calibration.

@@ -1,7 +1,7 @@
 """Static 8 bits: a float graph's layers with integer weights and integer activations of known range.
 
 Knows graphs as onnx-ir has them and which form an engine computes fast; not what a graph means, nor how the
-ranges were found (`calibrate.py`). Written on onnx-ir and not with onnxruntime.quantization: the Q/DQ pairs
+ranges were found (`calibration.py`). Written on onnx-ir and not with onnxruntime.quantization: the Q/DQ pairs
 that it puts around a product with a bias ONNX Runtime 1.31 does not fuse (it makes a Gemm of product and bias
 first and computes in float). A test holds our numbers to the library's.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pam_edge.errors import IntegrityError, cannot_write
+from pam_edge.core.errors import IntegrityError, cannot_write
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.schemes import Storage
 

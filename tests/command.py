@@ -10,9 +10,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from pam_edge import cli
+from pam_edge.cli import app
 
-PROGRAM = "from pam_edge.cli import main; main()"
+PROGRAM = "from pam_edge.cli.app import main; main()"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def pam_edge(*words: str | Path) -> Result:
     code = 0
     with _argv(["pam-edge", *map(str, words)]), redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.main()
+            app.main()
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else int(e.code is not None)
     return Result(code, out.getvalue(), err.getvalue())

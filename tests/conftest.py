@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
     from golden.torch_side import Model
 
-    from pam_edge.export.checkpoint import Checkpoint
+    from pam_edge.export.checkpoint.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,7 +47,7 @@ def golden_folder(tmp_path_factory: pytest.TempPathFactory) -> GoldenFolder:
 @pytest.fixture(scope="session")
 def golden_checkpoint(golden_folder: GoldenFolder) -> Checkpoint:
     """The golden checkpoint, opened."""
-    from pam_edge.export.checkpoint import open_checkpoint
+    from pam_edge.export.checkpoint.checkpoint import open_checkpoint
 
     return open_checkpoint(
         str(golden_folder.weights), sam2=golden_folder.sam2, sam2_config=golden_folder.sam2_config
@@ -112,7 +112,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden scene as a picture file of 200 x 150 pixels."""
     from PIL import Image
 
-    from pam_edge.export.golden import picture
+    from pam_edge.export.reference.golden import picture
 
     path = tmp_path_factory.mktemp("photo") / "scene.png"
     Image.fromarray(picture(200)[:150]).save(path)

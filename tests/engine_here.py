@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from fake_tensorrt import install
 
-from pam_edge.bundle import Bundle
+from pam_edge.bundle.bundle import Bundle
 
 Made = Callable[[str], Bundle]
 

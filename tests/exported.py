@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pam_edge.bundle import MANIFEST
+from pam_edge.bundle.bundle import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def digests(folder: Path) -> dict[str, str]:
 def export_trained(folder: Path) -> Path:
     """nano's own weights at fp16 in `folder`, unless that was done."""
     if not (folder / MANIFEST).exists():
-        from pam_edge.export.build import build, plan
+        from pam_edge.export.driver.build import build, plan
 
         build(plan("nano", target="cpu", scheme="fp16"), folder)
     return folder
@@ -42,7 +42,7 @@ def export_nano(root: Path) -> Exported:
     found = Exported(root / "bundle", root / "half")
     if (found.bundle / MANIFEST).exists():
         return found
-    from pam_edge.export.build import build, plan
+    from pam_edge.export.driver.build import build, plan
 
     def report(name: str, part: float | None) -> None:
         if name == "decoder" and part == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from fake_video import scene
 
-from pam_edge.benchmarks.world import Clip, Combo, Segment
+from pam_edge.benchmarks.synthetic import Clip, Combo, Segment
 
 AT = [(10 + n, 20) for n in range(16)] + [(25, 20)] * 16 + [(25 - n, 20) for n in range(16)]
 AWAY = range(20, 28)

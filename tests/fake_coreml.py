@@ -17,10 +17,10 @@ from mil_evaluator import Evaluated
 
 def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The engine's file as a Mac imports it, MLModel being the stand-in."""
-    monkeypatch.delitem(sys.modules, "pam_edge.runtimes.coreml", raising=False)
+    monkeypatch.delitem(sys.modules, "pam_edge.runtimes.coreml.session", raising=False)
     with monkeypatch.context() as here:
         here.setattr(platform, "system", lambda: "Darwin")
-        found = importlib.import_module("pam_edge.runtimes.coreml")
+        found = importlib.import_module("pam_edge.runtimes.coreml.session")
     monkeypatch.setattr(ct.models, "MLModel", FakeModel)
     FakeModel.held.clear()
     return found
@@ -28,7 +28,7 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def away() -> None:
     """The engine is not here any more."""
-    sys.modules.pop("pam_edge.runtimes.coreml", None)
+    sys.modules.pop("pam_edge.runtimes.coreml.session", None)
     FakeModel.held.clear()
 
 

@@ -19,17 +19,18 @@ import onnxruntime as ort
 import pytest
 from tiny_language import TINY, tiny_manifest, tiny_weights
 
-from pam_edge.bundle import Bundle, Graph, file_ref
-from pam_edge.config import NANO, LanguageConfig
-from pam_edge.export.onnx_decoder import embedding_record
-from pam_edge.export.tensorrt_decoder import cached_decoder_specs, language2cached
-from pam_edge.export.tensorrt_nodes import computes_in_half
-from pam_edge.export.tensorrt_profiles import profiles
+from pam_edge.bundle.bundle import Bundle, Graph, file_ref
+from pam_edge.bundle.config import NANO, LanguageConfig
+from pam_edge.export.backends.onnxruntime.decoder import embedding_record
+from pam_edge.export.backends.tensorrt.decoder import cached_decoder_specs, language2cached
+from pam_edge.export.backends.tensorrt.nodes import computes_in_half
+from pam_edge.export.backends.tensorrt.profiles import profiles
 from pam_edge.quantize.schemes import FP32, Scheme
-from pam_edge.runtimes import tensorrt, tensorrt_call, tensorrt_decoder
-from pam_edge.runtimes.tensorrt_build import build_engines
-from pam_edge.runtimes.tensorrt_compile import Order
-from pam_edge.runtimes.tensorrt_engine import (
+from pam_edge.runtimes.tensorrt import call, decoder
+from pam_edge.runtimes.tensorrt import session as tensorrt
+from pam_edge.runtimes.tensorrt.build import build_engines
+from pam_edge.runtimes.tensorrt.compile import Order
+from pam_edge.runtimes.tensorrt.engine_files import (
     ENGINES,
     Maker,
     Record,
@@ -95,12 +96,12 @@ def built(bundle: Bundle, maker: Maker = ORIN) -> Bundle:
 
 def install(patch: pytest.MonkeyPatch, maker: Maker = ORIN) -> None:
     """Put the fakes where the runtime looks for a GPU and for TensorRT."""
-    for module in (tensorrt_call, tensorrt_decoder):
+    for module in (call, decoder):
         patch.setattr(module, "Buffer", FakeBuffer)
-    for module in (tensorrt, tensorrt_decoder):
+    for module in (tensorrt, decoder):
         patch.setattr(module, "Stream", FakeStream)
-    patch.setattr(tensorrt_call, "maker_here", lambda bundle: maker)
-    patch.setattr(tensorrt_call, "package", lambda flavour: _TRT)
+    patch.setattr(call, "maker_here", lambda bundle: maker)
+    patch.setattr(call, "package", lambda flavour: _TRT)
 
 
 class FakeBuffer:

@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, TensorSpec, Weights, file_ref
-from pam_edge.config import NANO
-from pam_edge.errors import WontFitError
-from pam_edge.opening import Engine
-from pam_edge.pam import Pam
-from pam_edge.prompts import PAM_PROMPTS
+from pam_edge.bundle.bundle import Bundle, Embedding, FileRef, Graph, Manifest, TensorSpec, Weights, file_ref
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import WontFitError
+from pam_edge.pipeline.pam import Pam
+from pam_edge.runtimes.common.open_graphs import Engine
+from pam_edge.text.tokenization import PAM_PROMPTS
 
 HIDDEN = 8
 S, C = NANO.vision.image_size, NANO.vision.d_model

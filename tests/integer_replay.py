@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 def product_options() -> Setup:
     """How pam_edge sets up its sessions; nothing where it cannot be imported."""
     try:
-        from pam_edge.runtimes.onnx_products import keep_exact
+        from pam_edge.runtimes.onnxruntime.integer_products import keep_exact
     except ImportError as e:
         sys.stderr.write(f"without pam_edge's session options ({e})\n")
         return lambda options: None

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from fakes import byte_tokenizer, fake_bundle
 
-from pam_edge.benchmarks.cases import Ask, Case, Source
-from pam_edge.bundle import write_manifest
-from pam_edge.preprocess import Prompt, load_image
-from pam_edge.prompts import PAM_PROMPTS, Question, Texts
-from pam_edge.region import Answer, Region, Seen
+from pam_edge.benchmarks.quality.cases import Ask, Case, Source
+from pam_edge.bundle.bundle import write_manifest
+from pam_edge.image.preprocess import Prompt, load_image
+from pam_edge.pipeline.results import Answer, Region, Seen
+from pam_edge.text.tokenization import PAM_PROMPTS, Question, Texts
 
 Mask = np.ndarray
 

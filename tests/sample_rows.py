@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 from test_rows import HERE, ROW
 
-from pam_edge.benchmarks.rows import Row, Series, State, stats
-from pam_edge.benchmarks.schemes import Accuracy
+from pam_edge.benchmarks.harness.rows import Row, Series, State, stats
+from pam_edge.benchmarks.quality.schemes import Accuracy
 
 BASE = msgspec.structs.replace(ROW, part="image", settings={"size": "0", "tokens": "32"}, threads=0)
 STAGES = {"preprocess": 4, "encode": 900, "mask": 35, "perceiver": 60, "prefill": 420, "decode": 1100}

@@ -20,13 +20,13 @@ from command import pam_edge, refused
 from fake_phone import FakePhone
 from test_device_words import BATTERY, XIAOMI
 
-from pam_edge.benchmarks.bench import measure
 from pam_edge.benchmarks.devices.adb import Adb, Link, free_bytes, meaning, packed
-from pam_edge.benchmarks.plan import Axes, Plan, grid
-from pam_edge.benchmarks.rows import Row, read_rows
-from pam_edge.bundle import Bundle
-from pam_edge.errors import DeviceError
-from pam_edge.packaged import BUNDLE
+from pam_edge.benchmarks.harness.rows import Row, read_rows
+from pam_edge.benchmarks.speed.bench import measure
+from pam_edge.benchmarks.speed.plan import Axes, Plan, grid
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import DeviceError
 
 needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb: apt-get install adb")
 Plug = Callable[[FakePhone], str]
@@ -63,7 +63,9 @@ def runner(tmp_path: Path) -> Path:
     folder = tmp_path / "runner"
     folder.mkdir()
     paths = os.pathsep.join(path for path in sys.path if path)
-    (folder / "run").write_text(f"PYTHONPATH='{paths}' exec {sys.executable} -m pam_edge.benchmarks.runner\n")
+    (folder / "run").write_text(
+        f"PYTHONPATH='{paths}' exec {sys.executable} -m pam_edge.benchmarks.speed.runner\n"
+    )
     return folder
 
 
@@ -172,7 +174,7 @@ def test_adb_s_words_mean_something() -> None:
 def test_a_runner_is_the_same_archive_each_time(runner: Path) -> None:
     first = packed(runner)
     (runner / "run").touch()
-    assert packed(runner) == first and b"pam_edge.benchmarks.runner" in first
+    assert packed(runner) == first and b"pam_edge.benchmarks.speed.runner" in first
 
 
 def test_a_phone_needs_a_runner(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from PIL import Image
 from test_pam import answers_by_task
 
 import pam_edge
-from pam_edge import Prompt, Question, Result, UsageError, rle
+from pam_edge import Prompt, Question, Result, UsageError
 from pam_edge.api.model import Model
 from pam_edge.api.result import Results
-from pam_edge.errors import EnvironmentProblem
-from pam_edge.pam import Engine
+from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.image import coco_rle
+from pam_edge.pipeline.pam import Engine
 
 PHOTO = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
 BOXES = [(10, 10, 30, 30), (40, 20, 70, 50), (5, 30, 20, 55)]
@@ -113,10 +114,10 @@ def test_boxes_are_one_batch_with_the_same_answers(tmp_path: Path) -> None:
 
 
 def test_nano_answers_the_same_for_boxes_as_for_each_box() -> None:
-    from pam_edge.benchmarks import world
-    from pam_edge.masks import bounds
+    from pam_edge.benchmarks import synthetic
+    from pam_edge.image.masks import bounds
 
-    scene = world.scene(339, split="heldout")
+    scene = synthetic.scene(339, split="heldout")
     boxes = [bounds(thing.mask) for thing in scene.objects]
     with pam_edge.load("nano") as pam:
         together = pam(scene.image, boxes=boxes)
@@ -170,7 +171,7 @@ def test_a_result_is_shown_saved_and_handed_on(tmp_path: Path) -> None:
     record = result.to_dict()
     assert json.loads(json.dumps(record)) == record == pam(PHOTO, point=(40, 30), task="detailed").to_dict()
     assert list(record) == ["schema", "size", "mask", "score", "object_score", "answers", "box"]
-    assert np.array_equal(rle.decode(record["mask"]["counts"], (60, 80)), result.mask)
+    assert np.array_equal(coco_rle.decode(record["mask"]["counts"], (60, 80)), result.mask)
     assert len(json.loads(json.dumps(results.to_dict()))["results"]) == 3
     for name in ("a.png", "a.JPG", "a.webp"):
         assert Image.open(result.save(tmp_path / name)).size == result.plot().size
@@ -269,10 +270,10 @@ def test_only_one_thread_is_in_the_engine(tmp_path: Path) -> None:
 
 
 def test_nano_from_several_threads() -> None:
-    from pam_edge.benchmarks import world
+    from pam_edge.benchmarks import synthetic
 
-    scene = world.scene(339, split="heldout")
-    points = [world.centre_click(thing.mask) for thing in scene.objects[:4]]
+    scene = synthetic.scene(339, split="heldout")
+    points = [synthetic.centre_click(thing.mask) for thing in scene.objects[:4]]
     with pam_edge.load("nano") as pam:
         expected = [pam(scene.image, point=point).to_dict() for point in points]
     with pam_edge.load("nano") as pam, ThreadPoolExecutor(4) as pool:
@@ -439,7 +440,7 @@ def test_threads_that_look_at_one_picture_encode_it_once(tmp_path: Path) -> None
 def test_the_command_line_counts_every_millisecond_once(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from pam_edge.cli import app
+    from pam_edge.cli.app import app
 
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
     said = CliRunner().invoke(app, ["run", "nano", str(tmp_path / "a.png"), "--point", "40,30", "--json"])

@@ -14,10 +14,10 @@ from PIL import Image
 import pam_edge
 from pam_edge import Caption, Frame, Prompt, UsageError, Words
 from pam_edge.api.model import Model
-from pam_edge.benchmarks import world
-from pam_edge.masks import bounds
+from pam_edge.benchmarks import synthetic
+from pam_edge.image.masks import bounds
 
-CLIP = world.clip(world.nth_seed(7, 0), split="heldout", segment_frames=4)
+CLIP = synthetic.clip(synthetic.nth_seed(7, 0), split="heldout", segment_frames=4)
 FRAMES = CLIP.frames[:4]
 BOX = bounds(CLIP.masks[0])
 
@@ -103,7 +103,7 @@ def test_backwards(pam: Model, folder: Path) -> None:
 
 def test_a_file(pam: Model, tmp_path: Path) -> None:
     pytest.importorskip("av")
-    _, streams = world.write_clips(tmp_path, 7, 1, "heldout", video=True)
+    _, streams = synthetic.write_clips(tmp_path, 7, 1, "heldout", video=True)
     assert streams.exists()
     (video,) = (tmp_path / "clips").glob("*.mp4")
     for source in (video, video.open("rb")):

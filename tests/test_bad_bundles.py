@@ -17,9 +17,9 @@ from command import pam_edge, refused
 from exported import Exported
 from small_bundle import replace, write_signed
 
-from pam_edge.bundle import MANIFEST, Bundle
-from pam_edge.errors import IntegrityError
-from pam_edge.golden import Golden, GoldenMeta, golden_bytes
+from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.bundle.golden import Golden, GoldenMeta, golden_bytes
+from pam_edge.core.errors import IntegrityError
 
 if TYPE_CHECKING:
     pass
@@ -244,7 +244,7 @@ def test_golden_files_that_know_only_the_best_token(bundle: Path) -> None:
 def test_golden_files_that_tell_of_what_cannot_be_asked(bundle: Path, wrong: dict[str, Any]) -> None:
     import msgspec
 
-    from pam_edge.golden import Told
+    from pam_edge.bundle.golden import Told
 
     def tell(arrays: dict[str, Any], meta: GoldenMeta) -> GoldenMeta:
         told = meta.told or Told(task="brief", lang="en", point=(1.0, 1.0), token_ids=(1,))

@@ -90,7 +90,7 @@ def test_what_lies_outside_is_refused_before_any_graph_is_opened(
     exported: Exported, photo: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("pam_edge.pam.open_session", lambda bundle, graph, **_: opened.append(graph))
+    monkeypatch.setattr("pam_edge.pipeline.pam.open_session", lambda bundle, graph, **_: opened.append(graph))
     refused(pam_edge("run", exported.bundle, photo, *words), 2, "outside")
     assert opened == []
 
@@ -106,8 +106,8 @@ def test_masks_that_do_not_fit(exported: Exported, photo: Path, tmp_path: Path) 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=30) | st.from_regex(r"\A[-+0-9.,einaf ]{1,20}\Z"))
 def test_no_text_for_a_point_or_a_box_is_a_bug(text: str) -> None:
-    from pam_edge.arguments import read_prompt
-    from pam_edge.errors import UsageError
+    from pam_edge.cli.arguments import read_prompt
+    from pam_edge.core.errors import UsageError
 
     for points, box in (([text], None), ([], text)):
         try:
@@ -120,8 +120,8 @@ def test_no_text_for_a_point_or_a_box_is_a_bug(text: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder where not even root may write")
 def test_a_picture_has_its_place_before_slow_work(tmp_path: Path) -> None:
-    from pam_edge.arguments import check_picture_place
-    from pam_edge.errors import EnvironmentProblem
+    from pam_edge.cli.arguments import check_picture_place
+    from pam_edge.core.errors import EnvironmentProblem
 
     with pytest.raises(EnvironmentProblem, match=r"cannot write /proc/self/x\.png"):
         check_picture_place(Path("/proc/self/x.png"))

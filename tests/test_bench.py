@@ -15,19 +15,19 @@ import pytest
 from command import pam_edge, refused
 from test_rows import HERE
 
-from pam_edge.benchmarks import bench
-from pam_edge.benchmarks.bench import measure
 from pam_edge.benchmarks.devices.gates import read_gates, wait_for
-from pam_edge.benchmarks.opened import Opened, Traced
-from pam_edge.benchmarks.output import as_text
-from pam_edge.benchmarks.plan import Axes, Plan, grid, read_numbers, read_task_names
-from pam_edge.benchmarks.rows import Row, State, read_rows
-from pam_edge.benchmarks.tasks import TASKS, Turn, Work, open_for, take_turn
-from pam_edge.benchmarks.watching import MemoryWatch
-from pam_edge.bundle import Bundle
-from pam_edge.errors import DeviceError, IntegrityError, PamEdgeError, UsageError
-from pam_edge.packaged import BUNDLE
-from pam_edge.runtimes.etdump import Execution
+from pam_edge.benchmarks.harness.opened import Opened, Traced
+from pam_edge.benchmarks.harness.output import as_text
+from pam_edge.benchmarks.harness.rows import Row, State, read_rows
+from pam_edge.benchmarks.harness.watching import MemoryWatch
+from pam_edge.benchmarks.speed import bench
+from pam_edge.benchmarks.speed.bench import measure
+from pam_edge.benchmarks.speed.plan import Axes, Plan, grid, read_numbers, read_task_names
+from pam_edge.benchmarks.speed.tasks import TASKS, Turn, Work, open_for, take_turn
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import DeviceError, IntegrityError, PamEdgeError, UsageError
+from pam_edge.runtimes.executorch.etdump import Execution
 
 Answer = Callable[[str, Mapping[str, Any]], Any]
 

@@ -11,7 +11,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantizer,
 )
 
-from pam_edge.errors import IntegrityError
+from pam_edge.core.errors import IntegrityError
 from pam_edge.quantize.blockwise import Blocks, block_size, dequantize, packed, quantize, rounded
 
 

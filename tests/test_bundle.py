@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_bundle import small_bundle, small_manifest, write_signed
 
-from pam_edge import packaged
-from pam_edge.bundle import (
+from pam_edge.bundle import builtin
+from pam_edge.bundle.bundle import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     SCHEMA,
@@ -26,7 +26,7 @@ from pam_edge.bundle import (
     read_manifest,
     write_manifest,
 )
-from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_nano_is_a_folder_here_or_else_the_packaged_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(packaged, "BUNDLE", tmp_path / "inside")
+    monkeypatch.setattr(builtin, "BUNDLE", tmp_path / "inside")
     local = tmp_path / "nano"
     local.mkdir()  # holds no bundle
     with pytest.raises(UsageError, match=r"no packaged bundle.*-o nano`") as refused:

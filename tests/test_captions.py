@@ -12,13 +12,13 @@ from fake_video import scene, video_pam
 from fakes import Log, spelled
 from PIL import Image
 
-from pam_edge.captions import FRAMES, MAX_HISTORY, Clip, bounded_history, caption, frame_choice
-from pam_edge.config import NANO
-from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.follow import Caption, Event, Plan, Words, follow
-from pam_edge.pam import Pam
-from pam_edge.preprocess import Prompt
-from pam_edge.video import Frame, Tracker
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import IntegrityError, UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.pipeline.pam import Pam
+from pam_edge.video.clip_caption import FRAMES, MAX_HISTORY, Clip, bounded_history, caption, frame_choice
+from pam_edge.video.stream import Caption, Event, Plan, Words, follow
+from pam_edge.video.tracker import Frame, Tracker
 
 CLICK = {0: {1: Prompt(points=((20, 20, 1),))}}
 VISUAL = NANO.region_tokens + 1 + 15 * NANO.frame_tokens

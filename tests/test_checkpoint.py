@@ -21,9 +21,9 @@ from golden.edit import (
 from golden.seeded import seeded_array, shapes, write_golden_folder
 from tokenizers import Tokenizer
 
-from pam_edge.config import VARIANTS
-from pam_edge.errors import IntegrityError
-from pam_edge.export.checkpoint import (
+from pam_edge.bundle.config import VARIANTS
+from pam_edge.core.errors import IntegrityError
+from pam_edge.export.checkpoint.checkpoint import (
     UNKNOWN_LICENCE,
     Checkpoint,
     _recognized,
@@ -31,8 +31,8 @@ from pam_edge.export.checkpoint import (
     load_language,
     open_checkpoint,
 )
-from pam_edge.export.weight_files import safetensors_file
-from pam_edge.prompts import PAM_PROMPTS
+from pam_edge.export.checkpoint.weight_files import safetensors_file
+from pam_edge.text.tokenization import PAM_PROMPTS
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder

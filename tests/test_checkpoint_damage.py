@@ -25,13 +25,9 @@ from golden.edit import (
     split_tokenizer,
 )
 
-from pam_edge.config import NANO
-from pam_edge.errors import IntegrityError, PamEdgeError, UsageError
-from pam_edge.export.checkpoint import (
-    Checkpoint,
-    load_module,
-    open_checkpoint,
-)
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import IntegrityError, PamEdgeError, UsageError
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, load_module, open_checkpoint
 from pam_edge.export.model.language import Language
 
 if TYPE_CHECKING:

@@ -14,14 +14,18 @@ from command import pam_edge, refused
 from test_peers import job
 from test_rows import HERE, ROW
 
-from pam_edge.benchmarks.claims import check, verdict
-from pam_edge.benchmarks.claims.check import Ask, read_parts
-from pam_edge.benchmarks.claims.make import make
-from pam_edge.benchmarks.claims.original import open_original
-from pam_edge.benchmarks.claims.outcome import MADE, Held, measured, ratios
-from pam_edge.benchmarks.claims.published import claimed, claims
-from pam_edge.benchmarks.claims.side import Rebuilt
-from pam_edge.benchmarks.claims.systems import (
+from pam_edge.benchmarks.competitors.job import Subject, Who
+from pam_edge.benchmarks.harness.rows import Row, against, put_rows, read_rows
+from pam_edge.benchmarks.harness.turns import Side, take_turns
+from pam_edge.benchmarks.harness.watching import forget_peak, memory
+from pam_edge.benchmarks.paper_claims import check, verdict
+from pam_edge.benchmarks.paper_claims.check import Ask, read_parts
+from pam_edge.benchmarks.paper_claims.make import make
+from pam_edge.benchmarks.paper_claims.original import open_original
+from pam_edge.benchmarks.paper_claims.outcome import MADE, Held, measured, ratios
+from pam_edge.benchmarks.paper_claims.published import claimed, claims
+from pam_edge.benchmarks.paper_claims.side import Rebuilt
+from pam_edge.benchmarks.paper_claims.systems import (
     DAM_3B,
     FERRET_7B,
     NOT_REBUILT,
@@ -32,15 +36,11 @@ from pam_edge.benchmarks.claims.systems import (
     of_word,
     pam_parameters,
 )
-from pam_edge.benchmarks.claims.towers import Connector, Downsample, cuts
-from pam_edge.benchmarks.peers.job import Subject, Who
+from pam_edge.benchmarks.paper_claims.towers import Connector, Downsample, cuts
 from pam_edge.benchmarks.report import claims as section
-from pam_edge.benchmarks.rows import Row, against, put_rows, read_rows
-from pam_edge.benchmarks.turns import Side, take_turns
-from pam_edge.benchmarks.watching import forget_peak, memory
-from pam_edge.bundle import Bundle
-from pam_edge.config import PAM_3B
-from pam_edge.errors import EnvironmentProblem, QualityError
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.config import PAM_3B
+from pam_edge.core.errors import EnvironmentProblem, QualityError
 from pam_edge.quantize.schemes import scheme_named
 
 

@@ -18,10 +18,11 @@ from exported import Exported
 from PIL import Image
 from small_bundle import small_bundle
 
-from pam_edge import cli, console, host
-from pam_edge.bundle import SCHEMA, Bundle, Check, Verification, write_manifest
-from pam_edge.errors import UsageError
-from pam_edge.region import Answer, Piece
+from pam_edge.bundle.bundle import SCHEMA, Bundle, Check, Verification, write_manifest
+from pam_edge.cli import app, console
+from pam_edge.core import system_info
+from pam_edge.core.errors import UsageError
+from pam_edge.pipeline.results import Answer, Piece
 
 VERBS = ("export", "run", "track", "inspect", "verify", "bench", "compare", "report", "targets", "doctor")
 
@@ -127,7 +128,7 @@ def test_a_licence_that_forbids_trade_is_shown_by_inspect_and_told_once_by_run(
 ) -> None:
     import msgspec
 
-    from pam_edge.config import PAM_3B
+    from pam_edge.bundle.config import PAM_3B
 
     folder = exported.copy(tmp_path / "b")
     variant = Bundle.open(folder, check=False).manifest.variant
@@ -140,7 +141,7 @@ def test_a_licence_that_forbids_trade_is_shown_by_inspect_and_told_once_by_run(
 
 
 def test_no_text_of_a_bundle_drives_the_terminal(exported: Exported, tmp_path: Path) -> None:
-    from pam_edge.bundle import Weights
+    from pam_edge.bundle.bundle import Weights
 
     folder = changed(exported.copy(tmp_path / "b"), weights=Weights(kind="files", source="\x1b[2Jgone\r\n"))
     out = pam_edge("inspect", folder).out
@@ -202,8 +203,8 @@ def test_run_tells_the_mask_then_the_answers_and_its_numbers_on_stderr(
 
 def test_run_json_is_one_document_and_its_mask_is_the_region_s(exported: Exported, photo: Path) -> None:
     import pam_edge as package
-    from pam_edge import rle
-    from pam_edge.preprocess import Prompt
+    from pam_edge.image import coco_rle
+    from pam_edge.image.preprocess import Prompt
 
     words = [
         "run",
@@ -222,7 +223,7 @@ def test_run_json_is_one_document_and_its_mask_is_the_region_s(exported: Exporte
     pam = package.load(exported.bundle)
     region = pam.segment(pam.look(photo), Prompt(box=(20, 20, 120, 120)))
     assert document["size"] == [150, 200]
-    assert document["mask"]["counts"] == rle.encode(region.mask)
+    assert document["mask"]["counts"] == coco_rle.encode(region.mask)
     assert [answer["task"] for answer in document["answers"]] == ["brief", "recognize"]
     described = pam.describe(region, ["brief", "recognize"], max_tokens=5)
     list(described)
@@ -253,7 +254,7 @@ def test_doctor_reports_and_fails_only_where_the_runtime_cannot_work(monkeypatch
     assert result.code == 0
     for word in ("Python", "cores", "memory", "engine onnxruntime", "extra [export]"):
         assert word in result.out
-    from pam_edge import doctor
+    from pam_edge.cli import doctor
 
     have = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("av", "torch") else have(name))
@@ -267,7 +268,7 @@ def test_doctor_reports_and_fails_only_where_the_runtime_cannot_work(monkeypatch
 
 
 def test_doctor_claims_no_test_on_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pam_edge import doctor
+    from pam_edge.cli import doctor
 
     monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 0))
     (finding,) = (f for f in doctor.examine() if f.what == "Python")
@@ -308,7 +309,7 @@ def test_a_bug_is_short_without_debug_and_whole_with_it(monkeypatch: pytest.Monk
     def broken() -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(host, "cores", broken)
+    monkeypatch.setattr(system_info, "cores", broken)
     result = pam_edge("doctor")
     assert result.code == 1
     assert "a bug in pam-edge: ZeroDivisionError: oops" in result.err
@@ -320,7 +321,7 @@ def test_interrupts_end_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(host, "cores", stop)
+    monkeypatch.setattr(system_info, "cores", stop)
     assert pam_edge("doctor").code == 130
 
 
@@ -365,12 +366,12 @@ def test_no_message_drives_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What an error or a note quotes may be hostile: escapes are shown, lines stay lines."""
-    from pam_edge.errors import IntegrityError
+    from pam_edge.core.errors import IntegrityError
 
     def hostile() -> None:
         raise IntegrityError("one \x1b[2J\rtwo\n\x9b1mthree 狗")
 
-    monkeypatch.setattr(host, "cores", hostile)
+    monkeypatch.setattr(system_info, "cores", hostile)
     result = pam_edge("doctor")
     assert result.code == 6
     assert result.err == "pam-edge: one \\x1b[2J\\rtwo\n\\x9b1mthree 狗\n"
@@ -383,7 +384,7 @@ def test_no_message_drives_the_terminal(
 
 def test_ctrl_c_while_answering_ends_with_130(exported: Exported, photo: Path) -> None:
     """The mask is told before the text; then the reader has had enough."""
-    slow = "import time, pam_edge.generate as g; old = g.greedy; "
+    slow = "import time, pam_edge.text.decoding as g; old = g.greedy; "
     slow += "g.greedy = lambda logits: time.sleep(0.5) or old(logits)\n"
     process = start("run", exported.bundle, photo, "--point", "70,80", program=slow + PROGRAM)
     assert process.stdout is not None
@@ -459,11 +460,11 @@ def test_main_is_the_command_pam_edge() -> None:
     from importlib.metadata import entry_points
 
     (command,) = entry_points(group="console_scripts", name="pam-edge")
-    assert command.load() is cli.main
+    assert command.load() is app.main
 
 
 def test_usage_errors_name_what_was_written() -> None:
-    from pam_edge.arguments import read_prompt, read_tasks
+    from pam_edge.cli.arguments import read_prompt, read_tasks
 
     for bad in ("", "1", "1,2,3,4", "a,b", "1,2,2", "1,2,-1", "1;2", "nan,1", "inf,1"):
         with pytest.raises(UsageError):

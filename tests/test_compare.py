@@ -10,9 +10,9 @@ import pytest
 from command import pam_edge, refused
 from test_rows import ROW
 
-from pam_edge.benchmarks.compare import compare, read_share, regressions, to_text
-from pam_edge.benchmarks.rows import Load, Row, put_rows, stats
-from pam_edge.errors import UsageError
+from pam_edge.benchmarks.harness.compare import compare, read_share, regressions, to_text
+from pam_edge.benchmarks.harness.rows import Load, Row, put_rows, stats
+from pam_edge.core.errors import UsageError
 
 BUSY = Load(average_before=1, others_mean=0.3, others_worst=0.5, stolen=0, idle=False)
 

@@ -16,15 +16,22 @@ pytest.importorskip("coremltools")
 from fake_coreml import FakeModel
 from mil_evaluator import Evaluated
 
-from pam_edge.errors import IntegrityError, UsageError, WontFitError
-from pam_edge.export.coreml_decoder import CHUNK, PREFILL, STEP, decoder_specs, language2coreml, positions
-from pam_edge.export.coreml_weights import matrix_shapes
+from pam_edge.core.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.export.backends.coreml.decoder import (
+    CHUNK,
+    PREFILL,
+    STEP,
+    decoder_specs,
+    language2coreml,
+    positions,
+)
+from pam_edge.export.backends.coreml.weights import matrix_shapes
 from pam_edge.quantize.blockwise import dequantize, quantize
 from pam_edge.quantize.schemes import scheme_named
-from pam_edge.runtimes.coreml_decoder import StatefulDecoder
-from pam_edge.runtimes.embedding import TokenTable
-from pam_edge.runtimes.kv import KvDecoder
-from pam_edge.runtimes.reference import ReferenceSession
+from pam_edge.runtimes.common.embedding import TokenTable
+from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.runtimes.coreml.decoder import StatefulDecoder
 
 # Widths in whole blocks, and a cache that a test can fill.
 LM = msgspec.structs.replace(TINY, hidden_size=64, mlp=128, layers=2, max_length=2 * CHUNK + 30)

@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("coremltools")
 
 
-from pam_edge.errors import WontFitError
-from pam_edge.export import build as module
-from pam_edge.export.build import plan
-from pam_edge.export.graphs import STATELESS
-from pam_edge.export.write_coreml import LONGEST, specs
+from pam_edge.core.errors import WontFitError
+from pam_edge.export.backends.coreml.writer import LONGEST, specs
+from pam_edge.export.driver import build as module
+from pam_edge.export.driver.build import plan
+from pam_edge.export.graphs.image_graphs import STATELESS
 from pam_edge.targets import target_named
 
 
@@ -23,7 +23,7 @@ def test_integers_of_weights_alone_ask_for_no_pictures() -> None:
 
 
 def test_a_model_that_the_phone_cannot_hold_is_refused() -> None:
-    from pam_edge.export.forecast import check_suits
+    from pam_edge.export.driver.forecast import check_suits
 
     small, large = (plan(f"random:{name}", target="iphone") for name in ("pam-1.5b", "pam-3b"))
     check_suits(small.needs, small.target)

@@ -14,18 +14,18 @@ pytest.importorskip("coremltools")
 from fake_coreml import on_a_mac
 from mil_evaluator import Evaluated
 
-from pam_edge.bundle import Bundle
-from pam_edge.config import Variant
-from pam_edge.errors import EnvironmentProblem, UsageError
-from pam_edge.export.build import build, plan
-from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
-from pam_edge.export.coreml import module2coreml
-from pam_edge.export.graphs import STATELESS, StatelessName, graph_specs
-from pam_edge.export.parts import Part
-from pam_edge.export.write_coreml import POINTS, specs
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.config import Variant
+from pam_edge.core.errors import EnvironmentProblem, UsageError
+from pam_edge.export.backends.coreml.graphs import module2coreml
+from pam_edge.export.backends.coreml.writer import POINTS, specs
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pam_edge.export.driver.build import build, plan
+from pam_edge.export.driver.parts import Part
+from pam_edge.export.graphs.image_graphs import STATELESS, StatelessName, graph_specs
 from pam_edge.quantize.schemes import Rule, Scheme, scheme_named
-from pam_edge.tables import export_table
-from pam_edge.verify import verify
+from pam_edge.render.tables import export_table
+from pam_edge.verify.verify import verify
 
 WEIGHTS = "random:nano"
 FP16, INT8 = scheme_named("fp16"), scheme_named("int8")
@@ -125,7 +125,7 @@ def test_verified_as_on_a_mac_every_graph_and_the_answer_are_right(
     try:
         found = verify(bundle)
     finally:
-        sys.modules.pop("pam_edge.runtimes.coreml", None)
+        sys.modules.pop("pam_edge.runtimes.coreml.session", None)
     assert [check for check in found.checks if not check.ok] == []
     assert {check.graph for check in found.checks} >= {*STATELESS, "decoder"}
     assert max(check.worst for check in found.checks) > 1e-6  # float16 is not what PyTorch computed in

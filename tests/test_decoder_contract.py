@@ -11,12 +11,12 @@ from engine_here import Made, made_once, plain, ready
 from fake_tensorrt import built, cached_bundle
 from tiny_language import TINY, tiny_bundle, tiny_package, tiny_pte, tiny_weights
 
-from pam_edge.bundle import Bundle
-from pam_edge.errors import UsageError, WontFitError
-from pam_edge.runtimes import Decoder, open_decoder, open_session
-from pam_edge.runtimes.embedding import TokenTable
-from pam_edge.runtimes.kv import KvDecoder
-from pam_edge.runtimes.reference import ReferenceSession
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import UsageError, WontFitError
+from pam_edge.runtimes.common.embedding import TokenTable
+from pam_edge.runtimes.common.engines import Decoder, open_decoder, open_session
+from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.reference import ReferenceSession
 
 # Two of them over the plain session of an engine: "session" of ONNX Runtime's file, "plain" of TensorRT's.
 DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt", "executorch", "coreml")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks import world
-from pam_edge.benchmarks.world import Clip, Scene
-from pam_edge.masks import bounds
+from pam_edge.benchmarks import synthetic
+from pam_edge.benchmarks.synthetic import Clip, Scene
+from pam_edge.image.masks import bounds
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LIMIT = 60  # seconds: well above the 10 an example may take here, since other work shares the machine
@@ -23,12 +23,12 @@ LIMIT = 60  # seconds: well above the 10 an example may take here, since other w
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return world.scene(339, split="heldout")
+    return synthetic.scene(339, split="heldout")
 
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return world.clip(world.nth_seed(7, 0), split="heldout", segment_frames=8)
+    return synthetic.clip(synthetic.nth_seed(7, 0), split="heldout", segment_frames=8)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def place(scene: Scene, clip: Clip, tmp_path_factory: pytest.TempPathFactory) ->
         (folder / name).mkdir()
     Image.fromarray(scene.image).save(folder / "scene.png")
     for i in range(2):
-        Image.fromarray(world.scene(world.nth_seed(3, i)).image).save(folder / "photos" / f"{i}.png")
+        Image.fromarray(synthetic.scene(synthetic.nth_seed(3, i)).image).save(folder / "photos" / f"{i}.png")
     for i, frame in enumerate(clip.frames[:10]):
         Image.fromarray(frame).save(folder / "frames" / f"{i:03d}.png")
     grey = scene.image.mean(axis=2)
@@ -68,9 +68,9 @@ def corners(mask: np.ndarray) -> str:
 
 def test_picture(scene: Scene, place: Path) -> None:
     thing = scene.objects[0]
-    x, y = world.centre_click(thing.mask)
+    x, y = synthetic.centre_click(thing.mask)
     said = example("picture", "scene.png", "--point", f"{x},{y}", cwd=place)
-    assert f"recognize: {world.category(thing.kind, 'en')}" in said
+    assert f"recognize: {synthetic.category(thing.kind, 'en')}" in said
     assert "colour: " in said and (place / "answer.png").is_file()
 
 
@@ -101,7 +101,7 @@ def test_surveillance(clip: Clip, place: Path) -> None:
 
 
 def test_robot_camera(clip: Clip, place: Path) -> None:
-    x, y = world.centre_click(clip.masks[0])
+    x, y = synthetic.centre_click(clip.masks[0])
     said = example("robot_camera", "frames", "--point", f"{x},{y}", cwd=place).splitlines()
     assert len(said) == 10 and said[0].startswith("0: steer ")
     left, _, right, _ = bounds(clip.masks[0])
@@ -131,7 +131,7 @@ def test_medical_window(scene: Scene, place: Path) -> None:
 
 
 def test_ar_annotation(clip: Clip, place: Path) -> None:
-    x, y = world.centre_click(clip.masks[0])
+    x, y = synthetic.centre_click(clip.masks[0])
     began = time.perf_counter()
     said = example("ar_annotation", "frames", "--click", f"0:{x},{y}", "--rate", "50", cwd=place)
     assert time.perf_counter() - began < LIMIT

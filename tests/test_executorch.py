@@ -18,18 +18,18 @@ from executorch.runtime import Runtime
 from tiny_language import tiny_manifest, tiny_pte, tiny_weights
 from torch import Tensor, nn
 
-from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
-from pam_edge.config import NANO, LanguageConfig
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.export import executorch as exporter
-from pam_edge.export.executorch import module2pte
-from pam_edge.export.pte_decoder import ROWS
-from pam_edge.export.pte_weights import filled, in_8_bits, weight_noise
-from pam_edge.losses import noise
+from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec, file_ref
+from pam_edge.bundle.config import NANO, LanguageConfig
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
+from pam_edge.export.backends.executorch import graphs as exporter
+from pam_edge.export.backends.executorch.decoder import ROWS
+from pam_edge.export.backends.executorch.graphs import module2pte
+from pam_edge.export.backends.executorch.weights import filled, in_8_bits, weight_noise
 from pam_edge.quantize.schemes import SCHEMES, Rule, Scheme
-from pam_edge.runtimes import open_session
-from pam_edge.runtimes.etdump import DELEGATE, executions
-from pam_edge.runtimes.executorch import EtDecoder, EtSession
+from pam_edge.runtimes.common.engines import open_session
+from pam_edge.runtimes.executorch.etdump import DELEGATE, executions
+from pam_edge.runtimes.executorch.session import EtDecoder, EtSession
+from pam_edge.verify.error_metrics import noise
 
 # Widths that divide into blocks of 32.
 EVEN = LanguageConfig(
@@ -268,7 +268,7 @@ def test_the_cache_is_neither_planned_nor_written_by_the_engine(tmp_path: Path) 
 def test_without_the_engine_it_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['executorch'] = None\n"
-        "from pam_edge.errors import EnvironmentProblem\n"
+        "from pam_edge.core.errors import EnvironmentProblem\n"
         "for name in ('runtimes', 'export'):\n"
         "    try:\n"
         "        __import__(f'pam_edge.{name}.executorch')\n"

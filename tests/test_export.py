@@ -17,19 +17,19 @@ import pytest
 from command import PROGRAM, finish, pam_edge, start
 from exported import Exported, digests
 
-from pam_edge import golden as thinning
-from pam_edge import host
-from pam_edge.bundle import MANIFEST, Bundle
-from pam_edge.config import NANO, PAM_1_5B, PAM_3B, Variant
-from pam_edge.errors import UsageError, WontFitError
-from pam_edge.export import golden as recording
-from pam_edge.export.build import build, plan
-from pam_edge.export.checkpoint import expected_shapes
-from pam_edge.export.fingerprint import fingerprint
-from pam_edge.export.forecast import Forecast, check_fits, forecast
-from pam_edge.golden import Golden
+from pam_edge.bundle import golden as thinning
+from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.bundle.config import NANO, PAM_1_5B, PAM_3B, Variant
+from pam_edge.bundle.golden import Golden
+from pam_edge.core import system_info
+from pam_edge.core.errors import UsageError, WontFitError
+from pam_edge.export.checkpoint.checkpoint import expected_shapes
+from pam_edge.export.checkpoint.fingerprint import fingerprint
+from pam_edge.export.driver.build import build, plan
+from pam_edge.export.driver.forecast import Forecast, check_fits, forecast
+from pam_edge.export.reference import golden as recording
 from pam_edge.quantize.schemes import FP32, scheme_named
-from pam_edge.verify import verify
+from pam_edge.verify.verify import verify
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
@@ -40,8 +40,8 @@ NANO_WORDS = ("export", "--target", "cpu", "--weights", "random:nano")
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(exported: Exported, tmp_path: Path) -> None:
     shutil.copytree(exported.half, tmp_path / "out")
-    program = "import pam_edge.export.checkpoint as m, time; old = m.load_language\n"
-    program += "import pam_edge.export.parts as p; p.load_language = lambda c: time.sleep(60)\n"
+    program = "import pam_edge.export.checkpoint.checkpoint as m, time; old = m.load_language\n"
+    program += "import pam_edge.export.driver.parts as p; p.load_language = lambda c: time.sleep(60)\n"
     process = start(*NANO_WORDS, "-o", tmp_path / "out", program=program + PROGRAM)
     assert process.stderr is not None
     while "perceiver" not in process.stderr.readline():
@@ -129,12 +129,12 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_what_does_not_fit_is_refused_with_the_numbers_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "available_memory", lambda: 10**9 // 2)
+    monkeypatch.setattr(system_info, "available_memory", lambda: 10**9 // 2)
     result = pam_edge(*NANO_WORDS, "-o", tmp_path / "out")
     assert result.code == 7
     assert "500.0 MB are free" in result.err
-    monkeypatch.setattr(host, "available_memory", lambda: None)
-    monkeypatch.setattr(host, "free_disk", lambda path: 10_000_000)
+    monkeypatch.setattr(system_info, "available_memory", lambda: None)
+    monkeypatch.setattr(system_info, "free_disk", lambda path: 10_000_000)
     result = pam_edge(*NANO_WORDS, "-o", tmp_path / "out")
     assert result.code == 7
     assert "10.0 MB are free" in result.err
@@ -145,7 +145,7 @@ def test_an_interrupted_export_s_own_files_count_as_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = Forecast(disk=1000, memory={"x": 1})
-    monkeypatch.setattr(host, "free_disk", lambda path: 600)
+    monkeypatch.setattr(system_info, "free_disk", lambda path: 600)
     with pytest.raises(WontFitError):
         check_fits(needs, tmp_path)
     (tmp_path / "made").write_bytes(bytes(500))
@@ -198,21 +198,21 @@ def test_available_memory_is_the_least_of_machine_and_groups(tmp_path: Path) -> 
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text("MemTotal: 8000 kB\nMemAvailable:    4000 kB\n")
     (proc / "self" / "cgroup").write_text("0::/a/b\n4:memory:/old\n9:name=systemd:/\n")
-    assert host.available_memory(proc=proc, groups=groups) == 4000 * 1024
+    assert system_info.available_memory(proc=proc, groups=groups) == 4000 * 1024
     for place, limit, used, dropped in (("a", "3000", 2000, 500), ("a/b", "max", 1, 0)):
         (groups / place).mkdir(parents=True)
         (groups / place / "memory.max").write_text(limit + "\n")
         (groups / place / "memory.current").write_text(f"{used}\n")
         (groups / place / "memory.stat").write_text(f"anon 5\ninactive_file {dropped}\n")
-    assert host.available_memory(proc=proc, groups=groups) == 1500
+    assert system_info.available_memory(proc=proc, groups=groups) == 1500
     old = groups / "memory" / "old"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("1000")
     (old / "memory.usage_in_bytes").write_text("900")
     (old / "memory.stat").write_text("total_inactive_file 100")
-    assert host.available_memory(proc=proc, groups=groups) == 200
+    assert system_info.available_memory(proc=proc, groups=groups) == 200
     (old / "memory.limit_in_bytes").write_text(str(2**63 - 4096))
-    assert host.available_memory(proc=proc, groups=groups) == 1500
+    assert system_info.available_memory(proc=proc, groups=groups) == 1500
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -223,12 +223,12 @@ def test_freed_memory_goes_back_to_the_system() -> None:
         fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
         return int(fields["VmRSS"].split()[0]) * 1024
 
-    host.return_freed_memory()
+    system_info.return_freed_memory()
     blocks = [bytearray(100_000) for _ in range(2000)]
     last = blocks.pop()
     held = resident()
     del blocks
-    host.return_freed_memory()
+    system_info.return_freed_memory()
     assert held - resident() > 150e6
     assert len(last) == 100_000
 
@@ -301,8 +301,8 @@ def test_default_output_and_options_are_settled_early(tmp_path: Path) -> None:
 def test_an_absent_engine_leaves_the_verification_to_the_device(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pam_edge.errors import EnvironmentProblem
-    from pam_edge.export import finish as module
+    from pam_edge.core.errors import EnvironmentProblem
+    from pam_edge.export.driver import finish as module
 
     def absent(bundle: Bundle, *, progress: object) -> None:
         raise EnvironmentProblem("no such engine here")

@@ -11,14 +11,14 @@ import pytest
 from command import PROGRAM, Result, finish, pam_edge, start
 from exported import Exported, digests
 
-from pam_edge.bundle import MANIFEST
-from pam_edge.export import quantized
-from pam_edge.export.build import GRAPHS, build, plan
-from pam_edge.export.graphs import STATELESS
-from pam_edge.export.parts import recording
-from pam_edge.export.workspace import STATE
-from pam_edge.quantize import calibrate
-from pam_edge.quantize.calibrate import drawn_samples
+from pam_edge.bundle.bundle import MANIFEST
+from pam_edge.export.driver import quantized
+from pam_edge.export.driver.build import GRAPHS, build, plan
+from pam_edge.export.driver.parts import recording
+from pam_edge.export.driver.workspace import STATE
+from pam_edge.export.graphs.image_graphs import STATELESS
+from pam_edge.quantize import calibration
+from pam_edge.quantize.calibration import drawn_samples
 
 NANO_WORDS = ("export", "--target", "cpu", "--weights", "random:nano")
 PRELUDE = """
@@ -26,7 +26,7 @@ import os, signal
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 def die_at_weight(number):
-    import pam_edge.export.write_onnxruntime as m
+    import pam_edge.export.backends.onnxruntime.writer as m
     old, count = m.language2onnx, [0]
     def language2onnx(language, tensor, *args, **named):
         def counted(key):
@@ -35,7 +35,9 @@ def die_at_weight(number):
         return old(language, counted, *args, **named)
     m.language2onnx = language2onnx
 """
-LAYERED = "import pam_edge.export.golden as g; g.WHOLE_ANSWER = 0"  # nano recorded as large models are
+LAYERED = (
+    "import pam_edge.export.reference.golden as g; g.WHOLE_ANSWER = 0"  # nano recorded as large models are
+)
 
 
 def steps(*names: str) -> list[str]:
@@ -46,11 +48,11 @@ def steps(*names: str) -> list[str]:
 # Deaths in order, each a real SIGKILL at the named moment. What was finished before must survive it.
 DEATHS = {
     "a graph's numbers recorded but not kept": (
-        "import pam_edge.export.build as m; m.save_recording = lambda *a: die()",
+        "import pam_edge.export.driver.build as m; m.save_recording = lambda *a: die()",
         [],
     ),
     "a graph recorded but not written": (
-        "import pam_edge.export.write_onnxruntime as m; m.module2onnx = lambda *a, **k: die()",
+        "import pam_edge.export.backends.onnxruntime.writer as m; m.module2onnx = lambda *a, **k: die()",
         [recording("image_encoder")],
     ),
     "between moving a graph's files": (
@@ -63,14 +65,14 @@ DEATHS = {
         [*steps(*STATELESS), recording("decoder")],
     ),
     "after the manifest, before the scratch files went": (
-        "from pam_edge.export.workspace import Workspace; Workspace.close = lambda self: die()",
+        "from pam_edge.export.driver.workspace import Workspace; Workspace.close = lambda self: die()",
         [*steps(*GRAPHS), "rest"],
     ),
 }
 # The same of the decoder alone, recorded layer by layer.
 LAYERED_DEATHS = {
     "in the middle of a layer": (
-        "import pam_edge.export.layered as m; old = m._layer\n"
+        "import pam_edge.export.reference.layered as m; old = m._layer\n"
         "m._layer = lambda c, i: old(c, i) if i < 2 else die()",
         steps(*STATELESS),
     ),
@@ -166,9 +168,9 @@ def test_a_calibration_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     make(whole)
-    written, write = [0], calibrate._write
+    written, write = [0], calibration._write
 
-    def third_fails(path: Path, arrays: calibrate.Arrays) -> None:
+    def third_fails(path: Path, arrays: calibration.Arrays) -> None:
         written[0] += 1
         if written[0] == 3:
             path.with_suffix(".part").write_bytes(b"half of it")
@@ -177,7 +179,7 @@ def test_a_calibration_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
 
     for module, name, how in (
         (quantized, "calibrate", stop),
-        (calibrate, "_write", third_fails),
+        (calibration, "_write", third_fails),
         (quantized, "quantize_static", stop),
     ):
         with monkeypatch.context() as patch:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pam_edge import packaged
-from pam_edge.benchmarks import exports
-from pam_edge.errors import EnvironmentProblem, IntegrityError
-from pam_edge.export.checkpoint import open_checkpoint
+from pam_edge.benchmarks.speed import exports
+from pam_edge.bundle import builtin
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError
+from pam_edge.export.checkpoint.checkpoint import open_checkpoint
 from tools import real_format
 
 # Stands for an export: a step every half a second, kept as it goes, and a small bundle at the end.
@@ -101,7 +101,7 @@ def test_weights_in_the_original_files_are_the_same_numbers(tmp_path: Path) -> N
     read = open_checkpoint(
         str(tmp_path / "out" / "pam"),
         sam2=tmp_path / "out" / "sam2.pt",
-        sam2_config=packaged.SAM2_CONFIG,
+        sam2_config=builtin.SAM2_CONFIG,
     )
     assert read.variant == drawn.variant
     assert sorted(read.keys()) == sorted(drawn.keys())

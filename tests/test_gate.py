@@ -17,13 +17,13 @@ from command import pam_edge
 from onnx import numpy_helper
 from small_bundle import replace
 
-from pam_edge.bundle import Bundle
-from pam_edge.errors import IntegrityError, QualityError
-from pam_edge.golden import Golden, Limits, Losses, golden_bytes
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.golden import Golden, Limits, Losses, golden_bytes
+from pam_edge.core.errors import IntegrityError, QualityError
 from pam_edge.quantize.reference import reference_golden
-from pam_edge.replay import ANSWER
 from pam_edge.targets import target_named
-from pam_edge.verify import require_ok, verify
+from pam_edge.verify.golden_runner import ANSWER
+from pam_edge.verify.verify import require_ok, verify
 
 FOUND = target_named("cpu").tolerance("int4")  # the loosest limits in use
 assert isinstance(FOUND, Losses)

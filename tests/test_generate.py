@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_edge.errors import QualityError, UsageError
-from pam_edge.generate import Sampling, Token, generate, greedy
+from pam_edge.core.errors import QualityError, UsageError
+from pam_edge.text.decoding import Sampling, Token, generate, greedy
 
 V = 11
 STOP = {9, 10}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_language import TINY, tiny_weights
 
-from pam_edge.errors import EnvironmentProblem
-from pam_edge.export.calibrated import better_blocks
+from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.export.backends.onnxruntime.decoder import language2onnx
+from pam_edge.export.decoder.calibrated import better_blocks
 from pam_edge.export.model.language import Language
-from pam_edge.export.onnx_decoder import language2onnx
 from pam_edge.quantize.blockwise import Blocks, dequantize, quantize
 from pam_edge.quantize.gptq import compensated
 from pam_edge.quantize.schemes import Rule, Scheme

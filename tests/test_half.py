@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 from onnx.reference import ReferenceEvaluator
 
-from pam_edge.errors import IntegrityError
+from pam_edge.core.errors import IntegrityError
 from pam_edge.quantize.half import compute_in_16_bits, overflowing, watched, wave_angles
 from pam_edge.quantize.observe import Observer
 

@@ -15,13 +15,14 @@ import pytest
 from command import pam_edge, refused
 from fake_hub import Hub, files_of, serving
 
-from pam_edge import host, packaged
-from pam_edge.bundle import Bundle, Weights
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.export.build import plan
-from pam_edge.export.hub_names import HubName, hub_name
-from pam_edge.export.locate import Located, locate
-from pam_edge.tables import bundle_summary
+from pam_edge.bundle import builtin
+from pam_edge.bundle.bundle import Bundle, Weights
+from pam_edge.core import system_info
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
+from pam_edge.export.checkpoint.hub_names import HubName, hub_name
+from pam_edge.export.checkpoint.locate import Located, locate
+from pam_edge.export.driver.build import plan
+from pam_edge.render.tables import bundle_summary
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
@@ -107,16 +108,16 @@ def test_only_what_is_needed_is_downloaded_and_opened_through_links(
 def test_the_bundle_is_that_of_the_local_files_and_knows_its_commit(
     hub: Hub, float_nano: Path, tmp_path: Path
 ) -> None:
-    commit = hub.add("some/nano", {path.name: path.read_bytes() for path in packaged.WEIGHTS.glob("*.*")})
+    commit = hub.add("some/nano", {path.name: path.read_bytes() for path in builtin.WEIGHTS.glob("*.*")})
     named = pam_edge(
         *("export", "--target", "cpu", "--scheme", "fp16", "-o", tmp_path / "named"),
-        *("--weights", "some/nano@main", "--sam2", "some/nano", "--sam2-config", packaged.SAM2_CONFIG),
+        *("--weights", "some/nano@main", "--sam2", "some/nano", "--sam2-config", builtin.SAM2_CONFIG),
     )
     assert named.code == 0, named.err
     assert f"some/nano@{commit}" in named.err
     bundle, local = Bundle.open(tmp_path / "named"), Bundle.open(float_nano)
     assert bundle.manifest.files() == local.manifest.files(), "sizes and sha256 of every file"
-    sam2 = f"some/nano@{commit}:{packaged.SAM2.name}"
+    sam2 = f"some/nano@{commit}:{builtin.SAM2.name}"
     assert bundle.manifest.weights == Weights(kind="files", source="some/nano", revision=commit, sam2=sam2)
     assert local.manifest.weights == Weights(kind="files", source="nano")
     assert f"some/nano@{commit})" in bundle_summary(bundle)
@@ -259,7 +260,7 @@ def test_gated(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_disk_is_known_before_the_first_byte(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "free_disk", lambda path: 1000)
+    monkeypatch.setattr(system_info, "free_disk", lambda path: 1000)
     with pytest.raises(WontFitError, match=r"to download, 1.0 kB are free.*HF_HUB_CACHE"):
         fetched()
     assert not hub.gets("config.json")
@@ -279,7 +280,9 @@ def test_without_the_extra(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
             if name.split(".")[0] == "huggingface_hub":
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    for name in [name for name in sys.modules if name.startswith(("huggingface_hub", "pam_edge.export.hub"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("huggingface_hub", "pam_edge.export.checkpoint.hub"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     result = pam_edge("export", "--target", "cpu", "--weights", "some/name")

@@ -13,7 +13,7 @@ from PIL import Image
 from test_api import fake_model
 
 from pam_edge import IntegrityError, UsageError, load_image, load_mask
-from pam_edge.picture_files import file_bytes
+from pam_edge.image.image_files import file_bytes
 
 PHOTO = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
 GREY = PHOTO[:, :, 0]

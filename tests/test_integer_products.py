@@ -15,10 +15,10 @@ import onnxruntime as ort
 import pytest
 from integer_replay import ROUNDED, Outcome, replay
 
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.quantize.static import integer_weight
-from pam_edge.runtimes import onnx_products
-from pam_edge.runtimes.onnx_products import PROBE, TO_UNSIGNED, keep_exact, saturates
+from pam_edge.runtimes.onnxruntime import integer_products
+from pam_edge.runtimes.onnxruntime.integer_products import PROBE, TO_UNSIGNED, keep_exact, saturates
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU whose kernels saturate."""
-    monkeypatch.setattr(onnx_products, "saturates", lambda: True)
+    monkeypatch.setattr(integer_products, "saturates", lambda: True)
 
 
 def off(outcomes: list[Outcome]) -> list[str]:
@@ -81,7 +81,7 @@ def test_the_probe_is_what_it_says() -> None:
 def test_sessions_are_changed_only_where_products_saturate(
     monkeypatch: pytest.MonkeyPatch, overflow: bool
 ) -> None:
-    monkeypatch.setattr(onnx_products, "saturates", lambda: overflow)
+    monkeypatch.setattr(integer_products, "saturates", lambda: overflow)
     options = ort.SessionOptions()
     keep_exact(options)
     if overflow:

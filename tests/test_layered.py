@@ -10,10 +10,11 @@ import torch
 from golden.edit import opened
 from golden.seeded import write_golden_folder
 
-from pam_edge.export import layered, onnx_weights
-from pam_edge.export.checkpoint import Checkpoint, load_language, open_checkpoint
-from pam_edge.export.layered import embedded, last_logits
-from pam_edge.export.onnx_decoder import language2onnx
+from pam_edge.export.backends.onnxruntime.decoder import language2onnx
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, load_language, open_checkpoint
+from pam_edge.export.decoder import tensors
+from pam_edge.export.reference import layered
+from pam_edge.export.reference.layered import embedded, last_logits
 from pam_edge.quantize.schemes import scheme_named
 
 
@@ -72,7 +73,7 @@ def test_shards_in_bfloat16_stream_into_the_decoder(
 ) -> None:
     """Rows read from the shards as they are wanted give the bytes of whole tensors."""
     checkpoint = opened(write_golden_folder(tmp_path, dtype=torch.bfloat16))
-    monkeypatch.setattr(onnx_weights, "AT_ONCE", 1000)
+    monkeypatch.setattr(tensors, "AT_ONCE", 1000)
     whole, rows = tmp_path / "whole", tmp_path / "rows"
     for folder, read in ((whole, lambda key: checkpoint.tensor(key).numpy()), (rows, checkpoint.lazy)):
         folder.mkdir()

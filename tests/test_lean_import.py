@@ -33,7 +33,7 @@ print([m for m in {HEAVY!r} if m in sys.modules])
 def test_the_whole_run_side_needs_no_torch_and_no_engine_until_a_bundle_is_opened() -> None:
     code = f"""
 import sys
-import pam_edge.overlay, pam_edge.pam, pam_edge.report
+import pam_edge.render.overlay, pam_edge.pipeline.pam, pam_edge.render.json_report
 from pam_edge import Bundle, Pam, load
 print([m for m in {HEAVY[:6]!r} if m in sys.modules])
 """
@@ -43,7 +43,7 @@ print([m for m in {HEAVY[:6]!r} if m in sys.modules])
 def test_measuring_and_showing_need_no_torch_and_no_engine_of_their_own() -> None:
     code = f"""
 import sys
-import pam_edge.benchmarks.bench, pam_edge.benchmarks.compare, pam_edge.benchmarks.runner
+import pam_edge.benchmarks.speed.bench, pam_edge.benchmarks.harness.compare, pam_edge.benchmarks.speed.runner
 import pam_edge.benchmarks.report.write, pam_edge.benchmarks.devices.choose
 print([m for m in {HEAVY[:6]!r} if m in sys.modules])
 """

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_edge.golden import HUGE
-from pam_edge.losses import (
+from pam_edge.bundle.golden import HUGE
+from pam_edge.verify.error_metrics import (
     clear_tokens,
     clearly,
     edits,

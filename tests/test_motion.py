@@ -17,11 +17,11 @@ from fake_video import scene, video_pam
 from fakes import spelled
 from PIL import Image
 
-from pam_edge.benchmarks import motion, motion_quality
-from pam_edge.benchmarks.motion_quality import evaluate
-from pam_edge.benchmarks.motion_report import Motion, to_text
-from pam_edge.benchmarks.streaming import Stream
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.quality import clip_scores, clips
+from pam_edge.benchmarks.quality.clip_report import Motion, to_text
+from pam_edge.benchmarks.quality.clips import evaluate
+from pam_edge.benchmarks.quality.streaming import Stream
+from pam_edge.benchmarks.synthetic import (
     COLOURS,
     KINDS,
     LANGUAGES,
@@ -37,13 +37,13 @@ from pam_edge.benchmarks.world import (
     told_in_full,
     told_subject,
 )
-from pam_edge.benchmarks.world.moves import EVENTS
-from pam_edge.captions import frame_choice
-from pam_edge.follow import Caption, Plan, follow
-from pam_edge.packaged import BUNDLE
-from pam_edge.pam import Pam
-from pam_edge.preprocess import Prompt
-from pam_edge.region import Answer
+from pam_edge.benchmarks.synthetic.moves import EVENTS
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.image.preprocess import Prompt
+from pam_edge.pipeline.pam import Pam
+from pam_edge.pipeline.results import Answer
+from pam_edge.video.clip_caption import frame_choice
+from pam_edge.video.stream import Caption, Plan, follow
 
 SIDES = {"leave": ("left", "right", "top", "bottom"), "leave and return": ("left", "top")}
 
@@ -126,15 +126,15 @@ def test_what_covers_is_not_what_is_covered() -> None:
 
 
 def test_masks_of_the_window(hides: Clip) -> None:
-    first, hidden = motion.window(hides)
-    target, *others = motion.subjects(hides)
-    assert hidden and target.box == motion.box_at(hides, first) and len(target.masks) == motion.LONG
+    first, hidden = clip_scores.window(hides)
+    target, *others = clip_scores.subjects(hides)
+    assert hidden and target.box == clip_scores.box_at(hides, first) and len(target.masks) == clip_scores.LONG
     seen = target.masks.any(axis=(1, 2))
     for other in others:
         assert other.click is not None and other.masks[0][other.click[1], other.click[0]]
     still = {other.name: list(other.masks) for other in others}
-    figures: motion.Figures = {}
-    ious = motion.add_window(figures, hides, {"target": list(target.masks), **still})
+    figures: clip_scores.Figures = {}
+    ious = clip_scores.add_window(figures, hides, {"target": list(target.masks), **still})
     assert np.isnan(ious["target"]).sum() == (~seen).sum() > 0
     assert {value for values in figures.values() for value in values} == {1.0}
     assert len(figures["target mIoU"]) == len(figures["hidden mIoU"]) == seen.sum()
@@ -143,23 +143,23 @@ def test_masks_of_the_window(hides: Clip) -> None:
     left = int(np.argmin(seen))
     lost = [mask if n < left else np.zeros_like(mask) for n, mask in enumerate(target.masks)]
     figures.clear()
-    motion.add_window(figures, hides, {"target": lost, **still})
+    clip_scores.add_window(figures, hides, {"target": lost, **still})
     assert set(figures["found again mIoU"]) == {0.0} and set(figures["target absent, called so"]) == {1.0}
     assert np.mean(figures["target in sight, called so"]) == np.mean(figures["target mIoU"]) < 1
     # Everything always is no way to be right: the whole picture as mask.
     figures.clear()
-    motion.add_window(figures, hides, {"target": list(np.ones_like(target.masks)), **still})
+    clip_scores.add_window(figures, hides, {"target": list(np.ones_like(target.masks)), **still})
     assert max(figures["target mIoU"]) < 0.5 and set(figures["target absent, called so"]) == {0.0}
     with pytest.raises(ValueError, match="argument 2 is longer"):
-        motion.add_window(figures, hides, {"target": lost[:-1], **still})
+        clip_scores.add_window(figures, hides, {"target": lost[:-1], **still})
 
 
 def test_the_window_hides_the_target_where_it_says_so() -> None:
     for seed in range(6):
         filmed = clip(seed, "heldout")
-        first, hidden = motion.window(filmed)
-        masks = filmed.masks[first : first + motion.LONG]
-        assert masks.shape[0] == motion.LONG and masks[0].any()
+        first, hidden = clip_scores.window(filmed)
+        masks = filmed.masks[first : first + clip_scores.LONG]
+        assert masks.shape[0] == clip_scores.LONG and masks[0].any()
         if hidden:
             assert masks.sum(axis=(1, 2)).min() < 0.4 * masks[0].sum()
 
@@ -169,8 +169,8 @@ def perfect(filmed: Clip, lang: Language) -> list[str]:
 
 
 def scored(filmed: Clip, said: list[str], lang: Language = "en") -> dict[str, float]:
-    figures: motion.Figures = {}
-    motion.add_stream(figures, filmed, {lang: said})
+    figures: clip_scores.Figures = {}
+    clip_scores.add_stream(figures, filmed, {lang: said})
     return {name: float(np.mean(values)) for name, values in figures.items()}
 
 
@@ -208,8 +208,8 @@ def test_captions_of_a_stream(hides: Clip) -> None:
 
 def test_the_caption_of_a_whole_clip(hides: Clip) -> None:
     def place(text: str) -> float:
-        figures: motion.Figures = {}
-        motion.add_whole(figures, hides, {"en": text})
+        figures: clip_scores.Figures = {}
+        clip_scores.add_whole(figures, hides, {"en": text})
         assert figures["clip caption exact en"] == [float(text == event_caption(hides))]
         return figures["clip events, in place en"][0]
 
@@ -259,17 +259,17 @@ def measured(
     shown = filmed or film()
     knows, pams = answering(say)
     pams["pam"], _ = video_pam(folder / "bundle", knows)
-    monkeypatch.setattr(motion_quality, "clip", lambda seed, split: shown)
-    monkeypatch.setattr(motion, "_SMALL", 10)
-    monkeypatch.setattr(motion_quality, "about_bundle", lambda bundle: {})
-    told = motion_quality.told
+    monkeypatch.setattr(clips, "clip", lambda seed, split: shown)
+    monkeypatch.setattr(clip_scores, "_SMALL", 10)
+    monkeypatch.setattr(clips, "about_bundle", lambda bundle: {})
+    told = clips.told
 
     def whole(pam: Pam, read: object, lang: Language, *, max_tokens: int) -> Answer:
         answer = told(pam, read, lang, max_tokens=max_tokens)  # type: ignore[arg-type]
         assert read.chosen == frame_choice(len(shown.frames))  # type: ignore[attr-defined]
         return replace(answer, text=event_caption(shown, lang))
 
-    monkeypatch.setattr(motion_quality, "told", whole)
+    monkeypatch.setattr(clips, "told", whole)
     return evaluate(pams["pam"], 7, 1, langs=LANGUAGES, max_tokens=200)
 
 

@@ -13,8 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from pam_edge import packaged
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     Combo,
     clip,
     named_event,
@@ -24,16 +23,17 @@ from pam_edge.benchmarks.world import (
     segment_caption,
     told_subject,
 )
-from pam_edge.benchmarks.world.combos import is_held_out
-from pam_edge.benchmarks.world.questions import SUBJECTS
-from pam_edge.captions import FRAMES
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import load_vision, open_checkpoint
+from pam_edge.benchmarks.synthetic.combos import is_held_out
+from pam_edge.benchmarks.synthetic.questions import SUBJECTS
+from pam_edge.bundle import builtin
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.perceiver import Perceiver, as_tokens, pixel_shuffle
 from pam_edge.export.model.tracker import Remembered, condition
 from pam_edge.export.model.vision import VisionTower
+from pam_edge.video.clip_caption import FRAMES
 from tools.nano import crew, film_features, films, ship, train_memory, train_sam
 from tools.nano.data import CELLS, USUAL_SIZE, owners, records, shown_in_cells
 from tools.nano.film_helpers import image_tokens
@@ -160,7 +160,7 @@ def test_trained_memory_ships_in_the_official_files(tmp_path: Path, monkeypatch:
         torch.save({"average": {"values": module.state_dict()}}, tmp_path / f"{name}.pt")
     out = tmp_path / "nano"
     told = {"sam": tmp_path / "memory.pt", "language": tmp_path / "language.pt", "out": out}
-    told["tokenizer"] = packaged.WEIGHTS / "tokenizer.json"
+    told["tokenizer"] = builtin.WEIGHTS / "tokenizer.json"
     monkeypatch.setattr("sys.argv", ["ship", *(f"--{name}={path}" for name, path in told.items())])
     ship.main()
     shipped = open_checkpoint(str(out), sam2=out / "sam2.1_nano.pt", sam2_config=out / "sam2.1_nano.json")
@@ -220,7 +220,7 @@ def test_a_clips_tokens_are_laid_out_as_the_product_lays_them() -> None:
 
 
 def test_words_for_what_happens_weigh_more() -> None:
-    questions = Questions(Tokenizer.from_file(str(packaged.WEIGHTS / "tokenizer.json")))
+    questions = Questions(Tokenizer.from_file(str(builtin.WEIGHTS / "tokenizer.json")))
     asked = []
     for lang, text, told in (
         ("en", "After lying still, the cup moves to the left.", " moves to the left"),
@@ -273,7 +273,7 @@ def test_names_are_asked_of_history_alone(drawn: Path, tmp_path: Path) -> None:
             tmp_path / f"{name}.npy", mode="w+", shape=(*rows, FRAMES, *of_frame), dtype=np.float16
         )
     np.save(tmp_path / "done.npy", films.open_films(drawn).film["frames"][:, None] > FRAMES * np.arange(5))
-    questions = Questions(Tokenizer.from_file(str(packaged.WEIGHTS / "tokenizer.json")))
+    questions = Questions(Tokenizer.from_file(str(builtin.WEIGHTS / "tokenizer.json")))
     clips = Clips(tmp_path, drawn, questions)
     rng, kinds = np.random.default_rng(0), set()
     for asked in clips.names(rng, 20):

@@ -8,29 +8,29 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from pam_edge import packaged
-from pam_edge.benchmarks.world import centre_click, nth_seed, scene
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import (
+from pam_edge.benchmarks.synthetic import centre_click, nth_seed, scene
+from pam_edge.bundle import builtin
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import (
     Checkpoint,
     load_language,
     load_perceiver,
     load_vision,
     open_checkpoint,
 )
-from pam_edge.preprocess import Prompt, encode_prompt, load_image, pixels
-from pam_edge.prompts import PAM_PROMPTS, Texts
+from pam_edge.image.preprocess import Prompt, encode_prompt, load_image, pixels
+from pam_edge.text.tokenization import PAM_PROMPTS, Texts
 
 SCENES = [scene(nth_seed(777, n), "heldout") for n in range(3)]
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return open_checkpoint(packaged.NANO)
+    return open_checkpoint(builtin.NANO)
 
 
 def test_the_official_files_take_at_most_12_mb() -> None:
-    assert sum(path.stat().st_size for path in packaged.WEIGHTS.iterdir() if path.is_file()) <= 12_000_000
+    assert sum(path.stat().st_size for path in builtin.WEIGHTS.iterdir() if path.is_file()) <= 12_000_000
 
 
 def test_they_open_as_nano(checkpoint: Checkpoint) -> None:

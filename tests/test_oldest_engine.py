@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 from small_bundle import small_manifest
 
-from pam_edge.bundle import Bundle
-from pam_edge.export.oldest_engine import oldest_engine
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.export.backends.onnxruntime.oldest_engine import oldest_engine
 
 RELU = helper.make_node("Relu", ["x"], ["y"])
 

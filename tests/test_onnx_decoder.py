@@ -14,15 +14,15 @@ import pytest
 from starved import starved
 from tiny_language import TINY, tiny_bundle, tiny_weights, weight_shapes
 
-from pam_edge.errors import EnvironmentProblem, IntegrityError
-from pam_edge.export import onnx_weights
-from pam_edge.export.onnx_decoder import language2onnx
-from pam_edge.export.onnx_weights import PAGE
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError
+from pam_edge.export.backends.onnxruntime.decoder import language2onnx
+from pam_edge.export.decoder import tensors
+from pam_edge.export.decoder.tensors import PAGE
 from pam_edge.quantize.schemes import scheme_named
-from pam_edge.runtimes import open_decoder
-from pam_edge.runtimes.embedding import TokenTable
-from pam_edge.runtimes.kv import KvDecoder
-from pam_edge.runtimes.reference import ReferenceSession
+from pam_edge.runtimes.common.embedding import TokenTable
+from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.reference import ReferenceSession
 
 UNTIED = msgspec.structs.replace(TINY, tied=False)
 
@@ -91,7 +91,7 @@ def test_rows_read_a_few_at_a_time_give_the_same_bytes(
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder, at_once in ((whole, 1 << 24), (parts, 5 * TINY.hidden_size)):
-        monkeypatch.setattr(onnx_weights, "AT_ONCE", at_once)
+        monkeypatch.setattr(tensors, "AT_ONCE", at_once)
         folder.mkdir()
         language2onnx(TINY, tiny_weights(TINY).__getitem__, folder, scheme=scheme_named(scheme))
     for path in whole.iterdir():
@@ -133,7 +133,7 @@ def test_no_room_is_said(tmp_path: Path) -> None:
     """A limit on file size stands for a full disk: the same OSError from the same call."""
     program = (
         "import sys; from pathlib import Path; from tiny_language import *\n"
-        "from pam_edge.errors import WontFitError\n"
+        "from pam_edge.core.errors import WontFitError\n"
         "try: language2onnx(TINY, tiny_weights(TINY).__getitem__, Path(sys.argv[1]))\n"
         "except WontFitError as e: print(e)"
     )

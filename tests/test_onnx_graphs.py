@@ -11,9 +11,9 @@ import torch
 from starved import starved
 from torch import Tensor, nn
 
-from pam_edge.bundle import TensorSpec
-from pam_edge.errors import EnvironmentProblem
-from pam_edge.export.onnx import module2onnx
+from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 
 
 class Pool(nn.Module):
@@ -55,7 +55,7 @@ def test_named_axes_are_free(tmp_path: Path, count: int) -> None:
 
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = module2onnx(Pool(), INPUTS, OUTPUTS, tmp_path / "whole.onnx")
-    monkeypatch.setattr("pam_edge.export.onnx.ONE_FILE", 1 << 19)
+    monkeypatch.setattr("pam_edge.export.backends.onnxruntime.graphs.ONE_FILE", 1 << 19)
     files = module2onnx(Pool(), INPUTS, OUTPUTS, tmp_path / "pool.onnx")
     assert [f.name for f in files] == ["pool.onnx", "pool.bin"]
     assert files[0].stat().st_size < 20_000 < 1 << 20 <= files[1].stat().st_size
@@ -94,7 +94,8 @@ def test_no_room_is_said(tmp_path: Path) -> None:
     """A limit on file size stands for a full disk: the same OSError from the same calls."""
     program = (
         "import sys; from pathlib import Path; from test_onnx_graphs import *\n"
-        "import pam_edge.export.onnx as exporter; from pam_edge.errors import WontFitError\n"
+        "import pam_edge.export.backends.onnxruntime.graphs as exporter\n"
+        "from pam_edge.core.errors import WontFitError\n"
         "for exporter.ONE_FILE in (1 << 30, 1 << 19):\n"
         "    try: module2onnx(Pool(), INPUTS, OUTPUTS, Path(sys.argv[1]) / 'pool.onnx')\n"
         "    except WontFitError as e: print(e)"

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pam_edge import user_cache
-from pam_edge.bundle import Bundle
-from pam_edge.packaged import BUNDLE
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core import user_cache
 
 pytest.importorskip("onnxruntime")
 
-from pam_edge.runtimes import Array, onnx_optimized, open_session
+from pam_edge.runtimes.common.engines import Array, open_session
+from pam_edge.runtimes.onnxruntime import optimized_copies
 
 GRAPHS = ("image_encoder", "mask_decoder", "perceiver")
 
@@ -22,7 +23,7 @@ GRAPHS = ("image_encoder", "mask_decoder", "perceiver")
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(user_cache.ENV, str(tmp_path / "cache"))
-    if onnx_optimized._cpu() is None:
+    if optimized_copies._cpu() is None:
         pytest.skip("no copies are kept on a CPU nobody tells of")
     return tmp_path / "cache" / "onnxruntime"
 
@@ -38,7 +39,7 @@ def run(graph: str) -> dict[str, Array]:
 
 def without(monkeypatch: pytest.MonkeyPatch, graph: str) -> dict[str, Array]:
     with monkeypatch.context() as patch:
-        patch.setattr(onnx_optimized, "MAX_BYTES", 0)
+        patch.setattr(optimized_copies, "MAX_BYTES", 0)
         return run(graph)
 
 
@@ -90,9 +91,9 @@ def test_a_spoilt_copy_is_made_anew(
 def test_another_cpu_or_engine_has_its_own(root: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     run("perceiver")
     if change == "cpu":
-        monkeypatch.setattr(onnx_optimized, "_cpu", lambda: "another")
+        monkeypatch.setattr(optimized_copies, "_cpu", lambda: "another")
     else:
-        monkeypatch.setattr(onnx_optimized.ort, "__version__", "0.0")
+        monkeypatch.setattr(optimized_copies.ort, "__version__", "0.0")
     run("perceiver")
     assert len(list(root.glob("*.onnx"))) == 2
 
@@ -104,7 +105,7 @@ def test_without_a_cache_folder_graphs_open(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_oldest_copies_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_optimized, "_KEPT", 2)
+    monkeypatch.setattr(optimized_copies, "_KEPT", 2)
     for graph in GRAPHS:
         run(graph)
     assert len(list(root.glob("*.onnx"))) == 2

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tiny_language import TINY, tiny_bundle
 
-from pam_edge.bundle import Bundle, Graph, TensorSpec, file_ref
-from pam_edge.errors import IntegrityError, UsageError, WontFitError
-from pam_edge.runtimes import open_decoder, open_session
-from pam_edge.runtimes.host_cache import HostCache
-from pam_edge.runtimes.onnx_files import external_files
-from pam_edge.runtimes.onnxruntime import OrtDecoder
+from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec, file_ref
+from pam_edge.core.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.runtimes.common.engines import open_decoder, open_session
+from pam_edge.runtimes.common.host_cache import HostCache
+from pam_edge.runtimes.onnxruntime.external_files import external_files
+from pam_edge.runtimes.onnxruntime.session import OrtDecoder
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from typing import cast
 import pytest
 from fakes import fake_pam
 
-from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.opening import Engine, Graphs
-from pam_edge.packaged import BUNDLE
-from pam_edge.pam import load
-from pam_edge.preprocess import Prompt
-from pam_edge.runtimes import Decoder, Session
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.core.errors import IntegrityError, UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.pipeline.pam import load
+from pam_edge.runtimes.common.engines import Decoder, Session
+from pam_edge.runtimes.common.open_graphs import Engine, Graphs
 
 
 class Slow:

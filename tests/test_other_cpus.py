@@ -15,7 +15,7 @@ from pathlib import Path
 import integer_cases
 import pytest
 
-from pam_edge.host import cpu_features
+from pam_edge.core.system_info import cpu_features
 from tools.cpus import emulated, hide
 
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pam_edge.errors import UsageError
-from pam_edge.overlay import PALETTE, Shown, draw
-from pam_edge.panel import PAPER
-from pam_edge.preprocess import Prompt
-from pam_edge.typeset import Face, find_fonts
+from pam_edge.core.errors import UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.render.overlay import PALETTE, Shown, draw
+from pam_edge.render.text_layout import Face, find_fonts
+from pam_edge.render.text_panel import PAPER
 
 GREY = Image.new("RGB", (900, 600), (120, 120, 120))
 DISC = np.hypot(*(np.mgrid[:600, :900] - np.array([300, 400])[:, None, None])) < 150

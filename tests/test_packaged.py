@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 
 import pam_edge
-from pam_edge import packaged
-from pam_edge.bundle import Bundle
-from pam_edge.config import NANO
-from pam_edge.export.build import build, plan
-from pam_edge.quantize.calibrate import drawn_samples
-from pam_edge.verify import verify
+from pam_edge.bundle import builtin
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.config import NANO
+from pam_edge.export.driver.build import build, plan
+from pam_edge.quantize.calibration import drawn_samples
+from pam_edge.verify.verify import verify
 
 MB = 1 << 20
 
 
 def test_it_is_small() -> None:
-    weights = [path for path in packaged.WEIGHTS.iterdir() if path.is_file()]
+    weights = [path for path in builtin.WEIGHTS.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in weights) <= 12 * MB
-    assert Bundle.open(packaged.BUNDLE).total_bytes <= 8 * MB
+    assert Bundle.open(builtin.BUNDLE).total_bytes <= 8 * MB
 
 
 def test_its_bundle_holds_its_numbers_here() -> None:
-    checked = verify(Bundle.open(packaged.BUNDLE))
+    checked = verify(Bundle.open(builtin.BUNDLE))
     assert checked.ok, [check for check in checked.checks if not check.ok]
 
 
@@ -37,7 +37,7 @@ def test_its_bundle_is_what_export_makes_of_its_weights(tmp_path: Path) -> None:
     """
     size = NANO.vision.image_size
     settled = plan("nano", target="cpu", scheme="int4", samples=lambda of: drawn_samples(size, count=1))
-    made, shipped = build(settled, tmp_path / "made"), Bundle.open(packaged.BUNDLE)
+    made, shipped = build(settled, tmp_path / "made"), Bundle.open(builtin.BUNDLE)
     assert made.manifest.weights == shipped.manifest.weights
     for graph in ("memory_encoder", "memory_attention", "decoder"):
         assert made.graph(graph) == shipped.graph(graph), f"{graph}: export pam_edge/nano/cpu again"
@@ -58,7 +58,7 @@ def test_its_name_alone_answers_without_torch(tmp_path: Path) -> None:
 import sys
 import pam_edge
 from pam_edge.benchmarks import world
-from pam_edge.preprocess import Prompt
+from pam_edge.image.preprocess import Prompt
 
 scene = world.scene(138, split="heldout")
 thing = scene.objects[0]
@@ -78,4 +78,4 @@ assert "torch" not in sys.modules
 
 def test_its_name_alone_is_the_packaged_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert pam_edge.load("nano").bundle.folder == packaged.BUNDLE
+    assert pam_edge.load("nano").bundle.folder == builtin.BUNDLE

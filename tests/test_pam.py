@@ -12,18 +12,18 @@ import pytest
 from fakes import C, E, R, S, fake_bundle, fake_pam, spelled
 from PIL import Image
 
-from pam_edge import rle
-from pam_edge.bundle import Bundle
-from pam_edge.config import NANO
-from pam_edge.describe import step_bytes
-from pam_edge.errors import IntegrityError, UsageError, WontFitError
-from pam_edge.generate import Sampling
-from pam_edge.opening import Engine
-from pam_edge.pam import Pam
-from pam_edge.preprocess import Prompt
-from pam_edge.prompts import PAM_PROMPTS, Question
-from pam_edge.region import Piece
-from pam_edge.report import numbers, peak_mb, report
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import IntegrityError, UsageError, WontFitError
+from pam_edge.image import coco_rle
+from pam_edge.image.preprocess import Prompt
+from pam_edge.pipeline.generation import step_bytes
+from pam_edge.pipeline.pam import Pam
+from pam_edge.pipeline.results import Piece
+from pam_edge.render.json_report import numbers, peak_mb, report
+from pam_edge.runtimes.common.open_graphs import Engine
+from pam_edge.text.decoding import Sampling
+from pam_edge.text.tokenization import PAM_PROMPTS, Question
 
 PHOTO = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
 OTHER = PHOTO[::-1].copy()
@@ -39,7 +39,7 @@ def answers_by_task(region: float, after: tuple[int, ...]) -> list[int]:
 def bytes_of(ids: tuple[int, ...]) -> str:
     from fakes import byte_tokenizer
 
-    from pam_edge.prompts import Texts
+    from pam_edge.text.tokenization import Texts
 
     return Texts(byte_tokenizer(), PAM_PROMPTS).decode(ids)
 
@@ -448,7 +448,7 @@ def test_report_is_the_promised_json(tmp_path: Path) -> None:
     names = ["schema", "size", "mask", "score", "object_score", "answers", "timing_ms", "cache", "peak_mb"]
     assert list(made) == names and made["peak_mb"] == pytest.approx(peak_mb(), rel=0.2)
     assert made["schema"] == 1 and made["size"] == made["mask"]["size"] == [60, 80]
-    assert np.array_equal(rle.decode(made["mask"]["counts"], (60, 80)), region.mask)
+    assert np.array_equal(coco_rle.decode(made["mask"]["counts"], (60, 80)), region.mask)
     assert made["answers"][0] == {
         "task": "recognize",
         "lang": "zh",

@@ -16,10 +16,10 @@ import pytest
 from golden.reference import ASKED, PROMPTS, TASKS, differs
 
 import pam_edge
-from pam_edge.captions import Clip
-from pam_edge.pam import Pam
-from pam_edge.preprocess import Prompt
-from pam_edge.video import Tracker
+from pam_edge.image.preprocess import Prompt
+from pam_edge.pipeline.pam import Pam
+from pam_edge.video.clip_caption import Clip
+from pam_edge.video.tracker import Tracker
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder
@@ -31,7 +31,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @pytest.fixture(scope="module")
 def folder(golden_folder: GoldenFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pam_edge.export.build import build, plan
+    from pam_edge.export.driver.build import build, plan
 
     settled = plan(
         str(golden_folder.weights),
@@ -120,7 +120,7 @@ def test_the_golden_clip_s_first_frames_are_followed_as_the_original_did(pam: Pa
 def test_no_torch_on_the_way(folder: Path, golden: Arrays) -> None:
     code = f"""
 import json, sys, pam_edge
-from pam_edge.preprocess import Prompt
+from pam_edge.image.preprocess import Prompt
 pam = pam_edge.load({str(folder)!r})
 region, answers = pam.ask({str(FRAME)!r}, Prompt(box=(60, 70, 140, 150)), ["recognize"], max_tokens=12)
 heavy = [m for m in ("torch", "onnx", "onnxscript", "transformers", "safetensors") if m in sys.modules]

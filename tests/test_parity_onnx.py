@@ -17,9 +17,11 @@ from golden import reference
 from golden.reference import ASKED, PROMPTS
 from tiny_language import tiny_manifest
 
-from pam_edge.bundle import Bundle, Graph, file_ref
-from pam_edge.export.checkpoint import load_language, load_perceiver, load_vision
-from pam_edge.export.graphs import (
+from pam_edge.bundle.bundle import Bundle, Graph, file_ref
+from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, language2onnx
+from pam_edge.export.backends.onnxruntime.graphs import module2onnx
+from pam_edge.export.checkpoint.checkpoint import load_language, load_perceiver, load_vision
+from pam_edge.export.graphs.image_graphs import (
     STATELESS,
     GraphName,
     ImageEncoderGraph,
@@ -27,13 +29,11 @@ from pam_edge.export.graphs import (
     PerceiverGraph,
     graph_specs,
 )
-from pam_edge.export.onnx import module2onnx
-from pam_edge.export.onnx_decoder import decoder_specs, language2onnx
-from pam_edge.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
-from pam_edge.runtimes import Decoder, Session, open_decoder, open_session
+from pam_edge.export.graphs.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
+from pam_edge.runtimes.common.engines import Decoder, Session, open_decoder, open_session
 
 if TYPE_CHECKING:
-    from pam_edge.export.checkpoint import Checkpoint
+    from pam_edge.export.checkpoint.checkpoint import Checkpoint
 
 Array = npt.NDArray[Any]
 Modules = dict[GraphName, torch.nn.Module]

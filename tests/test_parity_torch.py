@@ -13,15 +13,15 @@ from golden import reference, torch_side
 from golden.reference import ASKED, FRAME_SIZE, PROMPTS
 from golden.torch_side import Model
 
-from pam_edge.config import NANO
+from pam_edge.bundle.config import NANO
 from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.prompt_encoder import EMPTY_SLOT
 from pam_edge.export.model.vision import NO_OBJECT_LOGIT, Encoded, MaskHead, Segmented, VisionTower
-from pam_edge.prompts import PAM_PROMPTS, Texts
+from pam_edge.text.tokenization import PAM_PROMPTS, Texts
 
 if TYPE_CHECKING:
-    from pam_edge.export.checkpoint import Checkpoint
+    from pam_edge.export.checkpoint.checkpoint import Checkpoint
 
 LOGITS = 1e-4
 

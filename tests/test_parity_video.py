@@ -14,7 +14,7 @@ from golden import reference, torch_side
 from golden.reference import FRAME_SIZE
 from golden.torch_side import Model
 
-from pam_edge.config import NANO
+from pam_edge.bundle.config import NANO
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, VisionTower
 

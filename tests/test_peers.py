@@ -17,26 +17,26 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_rows import HERE, ROW
 
-from pam_edge import packaged
-from pam_edge.benchmarks import scene
-from pam_edge.benchmarks.machine import Ticks
-from pam_edge.benchmarks.peers import __main__ as command
-from pam_edge.benchmarks.peers import genai_model
-from pam_edge.benchmarks.peers.answers import _same
-from pam_edge.benchmarks.peers.bundles import decoder_bytes
-from pam_edge.benchmarks.peers.job import Job, Subject, Who, figure
-from pam_edge.benchmarks.peers.ours import Ours
-from pam_edge.benchmarks.peers.pins import PINS
-from pam_edge.benchmarks.rows import Row, against, read_rows
-from pam_edge.benchmarks.table import markdown
-from pam_edge.benchmarks.turns import Side, take_turns
-from pam_edge.benchmarks.worker import Worker
-from pam_edge.bundle import Bundle
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.benchmarks.competitors import __main__ as command
+from pam_edge.benchmarks.competitors import genai_model
+from pam_edge.benchmarks.competitors.answers import _same
+from pam_edge.benchmarks.competitors.bundles import decoder_bytes
+from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.ours import Ours
+from pam_edge.benchmarks.competitors.pins import PINS
+from pam_edge.benchmarks.harness import scene
+from pam_edge.benchmarks.harness.machine import Ticks
+from pam_edge.benchmarks.harness.rows import Row, against, read_rows
+from pam_edge.benchmarks.harness.table import markdown
+from pam_edge.benchmarks.harness.turns import Side, take_turns
+from pam_edge.benchmarks.harness.worker import Worker
+from pam_edge.bundle import builtin
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import EnvironmentProblem
 
 ECHO = """
 import os, signal, sys, time
-from pam_edge.benchmarks.worker import serve
+from pam_edge.benchmarks.harness.worker import serve
 def fail(asked): raise ValueError("no such thing")
 serve({
     "double": lambda asked: 2 * asked["n"], "fail": fail, "end": lambda asked: os._exit(3),
@@ -169,8 +169,8 @@ def test_a_busy_machine_measures_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readings = iter([Ticks(0, 0, 0, 0), Ticks(600, 300, 0, 0)])
-    monkeypatch.setattr("pam_edge.benchmarks.machine.Ticks.read", lambda pids: next(readings))
-    monkeypatch.setattr("pam_edge.benchmarks.machine.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pam_edge.benchmarks.harness.machine.Ticks.read", lambda pids: next(readings))
+    monkeypatch.setattr("pam_edge.benchmarks.harness.machine.time.sleep", lambda seconds: None)
     assert command.main(["--out", str(tmp_path / "rows.jsonl"), "--cache", str(tmp_path)]) == 3
     assert "busy" in capsys.readouterr().err
     assert not (tmp_path / "rows.jsonl").exists()
@@ -185,10 +185,10 @@ def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest
     """The real command, our side alone: rows, counters, and the table made of them."""
     monkeypatch.setattr(command, "read_bandwidth", lambda threads: ([1000, 1000], 4096))
     out = tmp_path / "rows.jsonl"
-    held = Bundle.open(packaged.BUNDLE).manifest
+    held = Bundle.open(builtin.BUNDLE).manifest
     options = ["--only", "clicks", "--variants", "nano", "--scheme", held.scheme, "--peers", "none"]
     small = ["--rounds", "1", "--warmup", "0", "--answer-tokens", "2", "--busy"]
-    given = [*options, *small, "--cache", str(tmp_path), "--out", str(out), "--bundle", str(packaged.BUNDLE)]
+    given = [*options, *small, "--cache", str(tmp_path), "--out", str(out), "--bundle", str(builtin.BUNDLE)]
     assert command.main(given) == 0
     rows = {(row.part, row.measure): row for row in read_rows(out)}
     later = rows["clicks", "later click"]
@@ -199,7 +199,7 @@ def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest
 
 
 def test_one_flow_and_four_calls_say_the_same() -> None:
-    ours = Ours(packaged.BUNDLE, 2)
+    ours = Ours(builtin.BUNDLE, 2)
     asked = {"tasks": list(scene.TASKS), "tokens": 24}
     once, apart = ours.once(asked), ours.apart(asked)
     assert [len(said) for said in once["said"]] == [24] * 4  # stop tokens are ignored
@@ -282,7 +282,7 @@ def test_the_middle_layer_is_repeated(tmp_path: Path) -> None:
 
 def test_llama_cpp_s_file_has_its_own_types_and_sizes(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
-    from pam_edge.benchmarks.peers import gguf_file
+    from pam_edge.benchmarks.competitors import gguf_file
 
     config = {"hidden_size": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "mlp": 512, "layers": 2}
     more = {"vocab_size": 300, "max_length": 64, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "tied": True}

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pam_edge.bundle import TensorSpec, Weights
-from pam_edge.config import NANO
-from pam_edge.errors import IntegrityError
-from pam_edge.export import placeholders
-from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
-from pam_edge.export.graphs import StatelessName, graph_specs
-from pam_edge.export.onnx import module2onnx
-from pam_edge.export.parts import Part
-from pam_edge.export.placeholders import Placeholders
-from pam_edge.export.tokenizer_files import standin_tokenizer
-from pam_edge.export.weight_files import Entry
+from pam_edge.bundle.bundle import TensorSpec, Weights
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import IntegrityError
+from pam_edge.export.backends.onnxruntime.graphs import module2onnx
+from pam_edge.export.checkpoint import placeholders
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pam_edge.export.checkpoint.placeholders import Placeholders
+from pam_edge.export.checkpoint.tokenizer_files import standin_tokenizer
+from pam_edge.export.checkpoint.weight_files import Entry
+from pam_edge.export.driver.parts import Part
+from pam_edge.export.graphs.image_graphs import StatelessName, graph_specs
 from pam_edge.quantize.schemes import scheme_named
 
 MIB = 1 << 20

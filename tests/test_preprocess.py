@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pam_edge import preprocess
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError
-from pam_edge.masks import _linear, area_resample, binarize, bounds
-from pam_edge.preprocess import Prompt, encode_prompt, load_image, load_mask, pixels
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError
+from pam_edge.image import preprocess
+from pam_edge.image.masks import _linear, area_resample, binarize, bounds
+from pam_edge.image.preprocess import Prompt, encode_prompt, load_image, load_mask, pixels
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from pam_edge.bundle import Prompts
-from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.prompts import PAM_PROMPTS, Question, Texts, task_name
+from pam_edge.bundle.bundle import Prompts
+from pam_edge.core.errors import IntegrityError, UsageError
+from pam_edge.text.tokenization import PAM_PROMPTS, Question, Texts, task_name
 
 GOLDEN = Path(__file__).parent / "golden"
 RAW = (GOLDEN / "checkpoint" / "tokenizer.json").read_bytes()
@@ -146,7 +146,7 @@ PANICS_LATER = edited(normalizer={"type": "Replace", "pattern": {"Regex": ""}, "
 
 
 def test_a_tokenizer_that_makes_rust_panic_is_damage(tmp_path: Path) -> None:
-    from pam_edge.export.tokenizer_files import read_tokenizer
+    from pam_edge.export.checkpoint.tokenizer_files import read_tokenizer
 
     with pytest.raises(BaseException) as panic:  # its type cannot be imported
         Tokenizer.from_str(PANICS.decode())
@@ -169,13 +169,13 @@ def test_an_interrupt_is_no_damage(monkeypatch: pytest.MonkeyPatch, error: type[
         def from_str(text: str) -> Tokenizer:
             raise error
 
-    monkeypatch.setattr("pam_edge.prompts.Tokenizer", Interrupted)
+    monkeypatch.setattr("pam_edge.text.tokenization.Tokenizer", Interrupted)
     with pytest.raises(error):
         Texts(RAW, PAM_PROMPTS)
 
 
 def test_padding_and_truncation_left_in_the_file_change_nothing(tmp_path: Path) -> None:
-    from pam_edge.export.tokenizer_files import read_tokenizer
+    from pam_edge.export.checkpoint.tokenizer_files import read_tokenizer
 
     used = Tokenizer.from_str(RAW.decode())
     used.enable_padding(length=64, pad_id=0, pad_token="<|endoftext|>")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-from pam_edge.benchmarks import caption_scores, tally
-from pam_edge.benchmarks.cases import Ask, Case, Judged, Source
-from pam_edge.benchmarks.evaluation import prepare_folder, write_results
-from pam_edge.benchmarks.gallery import Gallery
-from pam_edge.benchmarks.quality import evaluate
-from pam_edge.benchmarks.quality_report import Report, to_json, to_text
+from pam_edge.benchmarks.quality import caption_scores, tally
+from pam_edge.benchmarks.quality.cases import Ask, Case, Judged, Source
+from pam_edge.benchmarks.quality.evaluation import prepare_folder, write_results
+from pam_edge.benchmarks.quality.gallery import Gallery
+from pam_edge.benchmarks.quality.pictures import evaluate
+from pam_edge.benchmarks.quality.report import Report, to_json, to_text
+from pam_edge.benchmarks.quality.world_cases import world_source
 from pam_edge.benchmarks.report.evaluation import page
-from pam_edge.benchmarks.world.clicks import depth
-from pam_edge.benchmarks.world_cases import world_source
-from pam_edge.errors import EnvironmentProblem, UsageError
-from pam_edge.preprocess import Prompt
+from pam_edge.benchmarks.synthetic.clicks import depth
+from pam_edge.core.errors import EnvironmentProblem, UsageError
+from pam_edge.image.preprocess import Prompt
 
 BOTH = ("en", "zh")
 

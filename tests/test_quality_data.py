@@ -13,16 +13,18 @@ from fakes import fake_bundle
 from oracle import Oracle
 from PIL import Image
 
-from pam_edge import cli, pam, rle
-from pam_edge.benchmarks import caption_scores, tally
-from pam_edge.benchmarks.annotations import annotated_source
-from pam_edge.benchmarks.cases import Case, Source
-from pam_edge.benchmarks.quality import evaluate
-from pam_edge.benchmarks.world.write import write_clips, write_images
-from pam_edge.benchmarks.world_cases import world_source
-from pam_edge.bundle import write_manifest
-from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
-from pam_edge.prompts import PAM_PROMPTS
+from pam_edge.benchmarks.quality import caption_scores, tally
+from pam_edge.benchmarks.quality.annotations import annotated_source
+from pam_edge.benchmarks.quality.cases import Case, Source
+from pam_edge.benchmarks.quality.pictures import evaluate
+from pam_edge.benchmarks.quality.world_cases import world_source
+from pam_edge.benchmarks.synthetic.write import write_clips, write_images
+from pam_edge.bundle.bundle import write_manifest
+from pam_edge.cli import app
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
+from pam_edge.image import coco_rle
+from pam_edge.pipeline import pam
+from pam_edge.text.tokenization import PAM_PROMPTS
 
 BOTH = ("en", "zh")
 TASKS = PAM_PROMPTS.tasks
@@ -48,7 +50,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "points": [[30, 15], [70, 50]],
         "labels": [1, 0],
         "conversations": turns(TASKS["en"]["recognize"], "cup"),
-        "segmentation": {"size": [60, 80], "counts": rle.encode(mask)},
+        "segmentation": {"size": [60, 80], "counts": coco_rle.encode(mask)},
         **changes,
     }
 
@@ -160,7 +162,10 @@ def test_videos_are_counted_and_left_out(tmp_path: Path) -> None:
         (record(image="../a.png"), "line 2: picture ../a.png lies outside"),
         (record(image="data.jsonl"), "line 2: data.jsonl is no picture"),
         (record(segmentation={"size": [60, 80], "counts": "01"}), "line 2: the mask's counts"),
-        (record(segmentation={"size": [2, 2], "counts": rle.encode(np.ones((2, 2), bool))}), "mask is 2x2"),
+        (
+            record(segmentation={"size": [2, 2], "counts": coco_rle.encode(np.ones((2, 2), bool))}),
+            "mask is 2x2",
+        ),
         (record(conversations=turns("Q?", "A", "Q?")), "line 2: a conversation is human and gpt by turns"),
         (record(conversations=turns(" ", "A")), "line 2: a question is empty"),
         ("[" * 100_000, "line 2: "),
@@ -198,10 +203,10 @@ def test_nothing_to_evaluate(tmp_path: Path) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str, source: Source | None = None) -> Any:
     folder = tmp_path / "bundle"
     write_manifest(folder, fake_bundle(folder).manifest)
-    monkeypatch.setattr("pam_edge.bundle.Bundle.open", lambda place, check: fake_bundle(Path(place)))
+    monkeypatch.setattr("pam_edge.bundle.bundle.Bundle.open", lambda place, check: fake_bundle(Path(place)))
     if source is not None:
         monkeypatch.setattr(pam, "load", lambda bundle, threads: Oracle(folder, source))
-    return typer.testing.CliRunner().invoke(cli.app, ["eval", str(folder), *words])
+    return typer.testing.CliRunner().invoke(app.app, ["eval", str(folder), *words])
 
 
 def test_the_verb_writes_figures_and_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_a_full_or_closed_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    from pam_edge.benchmarks.evaluation import prepare_folder
+    from pam_edge.benchmarks.quality.evaluation import prepare_folder
 
     with pytest.raises(PamEdgeError, match="free some space") as caught:
         prepare_folder(tmp_path)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_edge.benchmarks.caption_scores import Meteor, cider
-from pam_edge.benchmarks.metrics import (
+from pam_edge.benchmarks.quality.caption_scores import Meteor, cider
+from pam_edge.benchmarks.quality.metrics import (
     mask_iou,
     protocol_category,
     protocol_prediction,
@@ -21,8 +21,8 @@ from pam_edge.benchmarks.metrics import (
     semantic_iou,
     words,
 )
-from pam_edge.benchmarks.similarity import SentenceModel, model_folder
-from pam_edge.errors import EnvironmentProblem, IntegrityError
+from pam_edge.benchmarks.quality.similarity import SentenceModel, model_folder
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError
 
 
 def test_mask_iou_by_hand() -> None:

@@ -17,20 +17,20 @@ from exported import Exported
 from onnx import numpy_helper
 from small_bundle import replace
 
-from pam_edge import host
-from pam_edge.benchmarks.calibration import samples_for, world_samples
-from pam_edge.bundle import MANIFEST, Bundle
-from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.export.decoder_weights import DecoderWeights
-from pam_edge.export.quantized import QuantizePlan, plan_quantize, quantize_bundle
-from pam_edge.export.sensitivity_report import sensitivity_report, to_rows
-from pam_edge.export.workspace import STATE
-from pam_edge.quantize.calibrate import Samples
+from pam_edge.benchmarks.quality.calibration import samples_for, world_samples
+from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.core import system_info
+from pam_edge.core.errors import IntegrityError, UsageError
+from pam_edge.export.decoder.float_weights import DecoderWeights
+from pam_edge.export.driver.quantized import QuantizePlan, plan_quantize, quantize_bundle
+from pam_edge.export.driver.sensitivity_report import sensitivity_report, to_rows
+from pam_edge.export.driver.workspace import STATE
+from pam_edge.quantize.calibration import Samples
 from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
 from pam_edge.quantize.schemes import Rule, Scheme, scheme_named
 from pam_edge.quantize.sensitivity import EVERYTHING, keep_float
-from pam_edge.tables import columns
-from pam_edge.verify import verify
+from pam_edge.render.tables import columns
+from pam_edge.verify.verify import verify
 
 
 def few() -> Samples:
@@ -145,7 +145,7 @@ def test_what_it_takes_is_told_and_what_does_not_fit_is_refused(
     size = Bundle.open(int8).total_bytes
     assert size <= needs.disk <= size + 50e6
     assert 0.3e9 < needs.peak < 1e9
-    monkeypatch.setattr(host, "available_memory", lambda: 10**8)
+    monkeypatch.setattr(system_info, "available_memory", lambda: 10**8)
     words = ("quantize", float_nano, "--scheme", "int8", "--calibrate", "world", "-o", tmp_path / "out")
     refused(pam_edge(*words), 7, "100.0 MB are free")
     assert not (tmp_path / "out").exists()
@@ -161,7 +161,7 @@ def test_samples_have_a_default_where_one_makes_sense() -> None:
 
 def test_weights_read_back_are_the_weights_written(exported: Exported) -> None:
     """fp32 and random, so that any mix-up of names or layouts shows."""
-    from pam_edge.export.checkpoint import open_checkpoint
+    from pam_edge.export.checkpoint.checkpoint import open_checkpoint
 
     read, checkpoint = DecoderWeights(Bundle.open(exported.bundle)), open_checkpoint("random:nano")
     keys = [key for key in checkpoint.keys() if key.startswith("language.")]  # noqa: SIM118  (no mapping)
@@ -209,7 +209,9 @@ def test_the_report_tells_every_part_and_marks_what_suffers(
     )
     plan = dataclasses.replace(settled("int4", float_nano), scheme=Scheme("few", "", rules))
     limit = 2.5e-3  # of what a part may do alone
-    monkeypatch.setattr("pam_edge.export.sensitivity_report.keep_float", partial(keep_float, limit=limit))
+    monkeypatch.setattr(
+        "pam_edge.export.driver.sensitivity_report.keep_float", partial(keep_float, limit=limit)
+    )
     found = sensitivity_report(plan, tmp_path)
     vision = [row for row in found if row.graph == "perceiver"]
     assert len(vision) > 4

@@ -11,19 +11,19 @@ import onnx
 import pytest
 from tiny_language import TINY, tiny_bundle, tiny_weights
 
-from pam_edge.bundle import Bundle
-from pam_edge.config import LanguageConfig
-from pam_edge.describe import bundle_step_bytes
-from pam_edge.errors import UsageError
-from pam_edge.export import decoder_graph
-from pam_edge.export.onnx_decoder import language2onnx
-from pam_edge.export.onnx_weights import PAGE
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.config import LanguageConfig
+from pam_edge.core.errors import UsageError
+from pam_edge.export.backends.onnxruntime.decoder import language2onnx
+from pam_edge.export.decoder import onnx_graph
+from pam_edge.export.decoder.tensors import PAGE
+from pam_edge.pipeline.generation import bundle_step_bytes
 from pam_edge.quantize.blockwise import Blocks, dequantize, quantize
 from pam_edge.quantize.schemes import Rule, Scheme
-from pam_edge.runtimes import open_decoder
-from pam_edge.runtimes.embedding import TokenTable
-from pam_edge.runtimes.kv import KvDecoder
-from pam_edge.runtimes.reference import ReferenceSession
+from pam_edge.runtimes.common.embedding import TokenTable
+from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.reference import ReferenceSession
 
 Q8 = Scheme("q8", "", (Rule("q8", graph="decoder", dimensions=2),))
 Q4 = Scheme(
@@ -92,7 +92,7 @@ def test_a_head_in_bands_says_the_same_to_the_bit(
     said = []
     for name, band in (("whole", 1 << 15), ("bands", 40)):
         (tmp_path / name).mkdir()
-        monkeypatch.setattr(decoder_graph, "_BAND", band)
+        monkeypatch.setattr(onnx_graph, "_BAND", band)
         bundle = tiny_bundle(tmp_path / name, WIDE, scheme)
         decoder = open_decoder(bundle, threads=1)
         said.append(np.stack([decoder.prefill([prompt(WIDE, 9)]), decoder.step([3]), decoder.step([96])]))

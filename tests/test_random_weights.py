@@ -13,15 +13,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from pam_edge.config import NANO, PAM_3B
-from pam_edge.export.checkpoint import (
-    load_language,
-    load_perceiver,
-    load_vision,
-    open_checkpoint,
-)
-from pam_edge.export.random_weights import BLOCK, random_rows, random_tensor
-from pam_edge.prompts import PAM_PROMPTS, Texts
+from pam_edge.bundle.config import NANO, PAM_3B
+from pam_edge.export.checkpoint.checkpoint import load_language, load_perceiver, load_vision, open_checkpoint
+from pam_edge.export.checkpoint.random_weights import BLOCK, random_rows, random_tensor
+from pam_edge.text.tokenization import PAM_PROMPTS, Texts
 
 if TYPE_CHECKING:
     pass
@@ -96,7 +91,7 @@ def test_standin_tokenizer_writes_any_text_and_is_short_in_the_prompts() -> None
 
 def test_standin_tokenizer_is_the_same_in_every_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pam_edge.export.checkpoint import open_checkpoint;"
+        "import sys; from pam_edge.export.checkpoint.checkpoint import open_checkpoint;"
         "sys.stdout.buffer.write(open_checkpoint('random:nano').tokenizer_json)"
     )
     runs = {

@@ -26,11 +26,11 @@ def test_generated_blocks_are_fresh() -> None:
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("av")
-    from pam_edge.benchmarks import world
+    from pam_edge.benchmarks import synthetic
 
     (tmp_path / "out" / "demo").mkdir(parents=True)
-    Image.fromarray(world.scene(339, split="heldout").image).save(tmp_path / "out" / "demo" / "scene.png")
-    world.write_clips(tmp_path, 7, 1, "heldout", video=True)
+    Image.fromarray(synthetic.scene(339, split="heldout").image).save(tmp_path / "out" / "demo" / "scene.png")
+    synthetic.write_clips(tmp_path, 7, 1, "heldout", video=True)
     (video,) = (tmp_path / "clips").glob("*.mp4")
     video.rename(tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)

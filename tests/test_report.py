@@ -17,14 +17,14 @@ from PIL import Image
 from sample_rows import accuracy, everything, growing, one_click
 from test_rows import HERE, ROW
 
-from pam_edge.benchmarks.growth import fit
+from pam_edge.benchmarks.harness.rows import put_rows
 from pam_edge.benchmarks.report.drawing import library, png
 from pam_edge.benchmarks.report.figure import WIDTH, Figure
 from pam_edge.benchmarks.report.growing import growths
+from pam_edge.benchmarks.report.growth import fit
 from pam_edge.benchmarks.report.page import all_charts, page
 from pam_edge.benchmarks.report.palette import COLOURS, contrast
 from pam_edge.benchmarks.report.units import time_text
-from pam_edge.benchmarks.rows import put_rows
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from fake_video import scene, video_pam
 from PIL import Image
 from test_track import film, folder, frames, read
 
-from pam_edge import rewind
-from pam_edge.errors import IntegrityError, PamEdgeError, UsageError
-from pam_edge.follow import Plan, follow
-from pam_edge.packaged import BUNDLE
-from pam_edge.preprocess import Prompt
-from pam_edge.rewind import open_backwards
-from pam_edge.sources import open_source
-from pam_edge.tracks import Outputs, track
-from pam_edge.video import Frame
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.core.errors import IntegrityError, PamEdgeError, UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.render.track_output import Outputs, track
+from pam_edge.video import reverse_reader
+from pam_edge.video.reader import open_source
+from pam_edge.video.reverse_reader import open_backwards
+from pam_edge.video.stream import Plan, follow
+from pam_edge.video.tracker import Frame
 
 
 @pytest.mark.parametrize("held", [1, 5, 100])
@@ -32,7 +32,7 @@ from pam_edge.video import Frame
 def test_frames_come_in_reverse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, held: int
 ) -> None:
-    monkeypatch.setattr(rewind, "HELD", held * 3 * 64 * 64)
+    monkeypatch.setattr(reverse_reader, "HELD", held * 3 * 64 * 64)
     path = film(tmp_path / name, frames())
     with open_source(str(path)) as source:
         forwards = list(source)[:9]
@@ -157,7 +157,7 @@ def test_a_file_is_let_go_before_its_end(tmp_path: Path) -> None:
     """A decoder's threads once waited for the interpreter that waited for them: now and then, for ever."""
     path = film(tmp_path / "a.mp4", frames())
     program = (
-        "import sys; from pam_edge.sources import open_source\n"
+        "import sys; from pam_edge.video.reader import open_source\n"
         "for n in range(40):\n"
         "    with open_source(sys.argv[1]) as source:\n"
         "        for _ in range(1 + n % 9): next(source)\n"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_edge import rle
-from pam_edge.errors import IntegrityError
+from pam_edge.core.errors import IntegrityError
+from pam_edge.image import coco_rle
 
 
 def mask_of(runs: list[int], size: tuple[int, int]) -> np.ndarray:
@@ -31,8 +31,8 @@ KNOWN = [
 @pytest.mark.parametrize(("runs", "size", "counts"), KNOWN)
 def test_known_strings(runs: list[int], size: tuple[int, int], counts: str) -> None:
     mask = mask_of(runs, size)
-    assert rle.encode(mask) == counts
-    assert np.array_equal(rle.decode(counts, size), mask)
+    assert coco_rle.encode(mask) == counts
+    assert np.array_equal(coco_rle.decode(counts, size), mask)
 
 
 @settings(max_examples=300, deadline=None)
@@ -42,9 +42,9 @@ def test_round_trip(height: int, width: int, density: float, seed: int) -> None:
     mask = rng.random((height, width)) < density
     if seed % 2:  # long runs as well as short ones
         mask = np.repeat(np.repeat(mask, 1 + seed % 7, axis=0), 1 + seed % 5, axis=1)
-    counts = rle.encode(mask)
+    counts = coco_rle.encode(mask)
     assert counts.isascii() and counts.isprintable()
-    assert np.array_equal(rle.decode(counts, mask.shape), mask)
+    assert np.array_equal(coco_rle.decode(counts, mask.shape), mask)
 
 
 def test_against_pycocotools_where_it_is_installed() -> None:
@@ -52,22 +52,24 @@ def test_against_pycocotools_where_it_is_installed() -> None:
     rng = np.random.default_rng(0)
     for seed in range(50):
         mask = np.kron(rng.random((9, 7)) < seed / 50, np.ones((3, 5))) > 0
-        assert rle.encode(mask) == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        assert (
+            coco_rle.encode(mask) == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        )
 
 
 def test_a_photos_mask_is_quick_and_small() -> None:
     yy, xx = np.mgrid[:3000, :4000]
     mask = np.hypot(yy - 1500, xx - 2000) < 900
-    counts = rle.encode(mask)
+    counts = coco_rle.encode(mask)
     assert len(counts) < 10_000
-    assert np.array_equal(rle.decode(counts, mask.shape), mask)
+    assert np.array_equal(coco_rle.decode(counts, mask.shape), mask)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=30), st.integers(-2, 40), st.integers(-2, 40))
 def test_any_string_is_a_mask_or_refused(counts: str, height: int, width: int) -> None:
     try:
-        mask = rle.decode(counts, (height, width))
+        mask = coco_rle.decode(counts, (height, width))
     except IntegrityError:
         return
     assert mask.shape == (height, width)
@@ -87,4 +89,4 @@ def test_any_string_is_a_mask_or_refused(counts: str, height: int, width: int) -
 )
 def test_damage_is_named(counts: str, size: tuple[int, int]) -> None:
     with pytest.raises(IntegrityError, match="mask"):
-        rle.decode(counts, size)
+        coco_rle.decode(counts, size)

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pam_edge.benchmarks import machine
-from pam_edge.benchmarks.machine import Ticks, Watch, read_bandwidth, require_idle, this_machine
-from pam_edge.benchmarks.rows import Machine, Row, against, put_rows, read_rows, stats
-from pam_edge.errors import EnvironmentProblem, IntegrityError
+from pam_edge.benchmarks.harness import machine
+from pam_edge.benchmarks.harness.machine import Ticks, Watch, read_bandwidth, require_idle, this_machine
+from pam_edge.benchmarks.harness.rows import Machine, Row, against, put_rows, read_rows, stats
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError
 
 HERE = Machine(
     device="local",

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.quantize.fp16 import halved, store_in_16_bits
 from pam_edge.quantize.schemes import Rule, Scheme, scheme_named
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pam_edge.benchmarks import schemes
-from pam_edge.benchmarks.quality_report import Report
-from pam_edge.benchmarks.rows import Machine, Row, put_rows, read_rows, stats
-from pam_edge.benchmarks.schemes import Accuracy, points_lost, put_lines, read_lines
-from pam_edge.benchmarks.schemes_table import NONE, main, table
-from pam_edge.bundle import Bundle
-from pam_edge.errors import IntegrityError
+from pam_edge.benchmarks.harness.rows import Machine, Row, put_rows, read_rows, stats
+from pam_edge.benchmarks.quality import schemes
+from pam_edge.benchmarks.quality.report import Report
+from pam_edge.benchmarks.quality.schemes import Accuracy, points_lost, put_lines, read_lines
+from pam_edge.benchmarks.quality.schemes_table import NONE, main, table
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import IntegrityError
 
 FLOAT = Accuracy(
     variant="nano",

@@ -19,12 +19,12 @@ from fake_tensorrt import built
 from tiny_language import tiny_manifest
 from torch import Tensor, nn
 
-from pam_edge.bundle import Bundle, Graph, Profile, TensorSpec, file_ref
-from pam_edge.config import NANO
-from pam_edge.errors import UsageError
-from pam_edge.export.onnx import module2onnx
+from pam_edge.bundle.bundle import Bundle, Graph, Profile, TensorSpec, file_ref
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import UsageError
+from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.quantize.schemes import scheme_named
-from pam_edge.runtimes import Session, open_session
+from pam_edge.runtimes.common.engines import Session, open_session
 
 SESSIONS = ("onnxruntime", "plain", "tensorrt", "executorch", "coreml")
 COUNT, MOST, WIDTH = 5, 20, 8
@@ -71,11 +71,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
                 files = module2onnx(module, inputs, outputs, folder / "pool.onnx", standard=True)
                 profiles = (Profile(name="any", axes={"count": (1, COUNT, MOST)}),)
             case "executorch":
-                from pam_edge.export.executorch import module2pte
+                from pam_edge.export.backends.executorch.graphs import module2pte
 
                 files = (module2pte(module, inputs, outputs, folder / "pool.pte", most={"count": MOST}),)
             case _:
-                from pam_edge.export.coreml import module2coreml
+                from pam_edge.export.backends.coreml.graphs import module2coreml
 
                 inputs, outputs = border(COUNT)
                 package = folder / "pool.mlpackage"

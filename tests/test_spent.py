@@ -12,15 +12,15 @@ from fake_video import video_pam
 from fakes import spelled
 from test_track import folder, frames
 
-from pam_edge import spent as spent_module
-from pam_edge.errors import EnvironmentProblem
-from pam_edge.follow import Caption, Plan, Words
-from pam_edge.packaged import BUNDLE
-from pam_edge.preprocess import Prompt
-from pam_edge.sources import open_source
-from pam_edge.spent import Spent
-from pam_edge.tracks import Outputs, track
-from pam_edge.video import Frame
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.image.preprocess import Prompt
+from pam_edge.render import track_timing as spent_module
+from pam_edge.render.track_output import Outputs, track
+from pam_edge.render.track_timing import Spent
+from pam_edge.video.reader import open_source
+from pam_edge.video.stream import Caption, Plan, Words
+from pam_edge.video.tracker import Frame
 
 FRAME = {"preprocess": 1.0, "load": 0.0, "encode": 6.0, "memory": 4.0, "mask": 2.0, "remember": 2.0}
 CAPTION = {"perceiver": 10.0, "prefill": 100.0, "decode": 50.0, "first_word": 30.0, "whole": 90.0}

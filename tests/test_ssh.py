@@ -22,14 +22,14 @@ from typing import Any
 import pytest
 from command import pam_edge
 
-from pam_edge.benchmarks.bench import measure
 from pam_edge.benchmarks.devices.pack import LOCK, Platform, own_wheel
 from pam_edge.benchmarks.devices.ssh import Agent, Ssh, Way
-from pam_edge.benchmarks.plan import Axes, Plan, grid
-from pam_edge.benchmarks.rows import Row, read_rows
-from pam_edge.bundle import Bundle, sha256_of
-from pam_edge.errors import DeviceError
-from pam_edge.packaged import BUNDLE
+from pam_edge.benchmarks.harness.rows import Row, read_rows
+from pam_edge.benchmarks.speed.bench import measure
+from pam_edge.benchmarks.speed.plan import Axes, Plan, grid
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.bundle.bundle import Bundle, sha256_of
+from pam_edge.core.errors import DeviceError
 
 SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
 pytestmark = pytest.mark.skipif(
@@ -211,9 +211,11 @@ def test_our_wheel_is_the_same_bytes_each_time_and_holds_no_torch_side(tmp_path:
     assert sha256_of(first) == sha256_of(second)
     with zipfile.ZipFile(io.BytesIO(first.read_bytes())) as wheel:
         names = wheel.namelist()
-    assert {"pam_edge/pam.py", "pam_edge/benchmarks/runner.py", "pam_edge/runtimes/onnxruntime.py"} <= {
-        *names
-    }
+    assert {
+        "pam_edge/pipeline/pam.py",
+        "pam_edge/benchmarks/speed/runner.py",
+        "pam_edge/runtimes/onnxruntime/session.py",
+    } <= {*names}
     assert not [name for name in names if "/export/" in name or "/quantize/" in name or "/nano/" in name]
 
 

@@ -16,13 +16,13 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from PIL import Image
 
-from pam_edge.errors import IntegrityError, UsageError
-from pam_edge.preprocess import Prompt
-from pam_edge.quantize.calibrate import Sample, Samples, calibrate, drawn_samples, feeds_of, folder_samples
+from pam_edge.core.errors import IntegrityError, UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.quantize.calibration import Sample, Samples, calibrate, drawn_samples, feeds_of, folder_samples
 from pam_edge.quantize.observe import KEPT, Observer, Seen, best_range
 from pam_edge.quantize.sensitivity import EVERYTHING, block_of, keep_float, sensitivity
 from pam_edge.quantize.static import ONNXRUNTIME, TENSORRT, Static, find_layers, parameters, quantize_static
-from pam_edge.runtimes.onnx_products import keep_exact
+from pam_edge.runtimes.onnxruntime.integer_products import keep_exact
 
 WIDTH = 32
 FIRST, SECOND, THIRD = "trunk.blocks.0.proj", "trunk.blocks.1.mlp.layers.0", "head.layers.0"

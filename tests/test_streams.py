@@ -11,9 +11,9 @@ from command import pam_edge, refused
 from fake_video import scene, video_pam
 from fakes import spelled
 
-from pam_edge.benchmarks.streams import as_lines, evaluate_streams, read_streams, repeated, to_text
-from pam_edge.benchmarks.world.records import EventRecord, VideoRecord, as_rle
-from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.benchmarks.quality.streams import as_lines, evaluate_streams, read_streams, repeated, to_text
+from pam_edge.benchmarks.synthetic.records import EventRecord, VideoRecord, as_rle
+from pam_edge.core.errors import IntegrityError, UsageError
 
 SIZES = (8, 6)  # frames of the events
 
@@ -95,7 +95,7 @@ def test_continuity_counts_shared_words() -> None:
 
 
 def test_streams_need_data() -> None:
-    from pam_edge.packaged import BUNDLE
+    from pam_edge.bundle.builtin import BUNDLE
 
     refused(pam_edge("eval", BUNDLE, "--streams"), 2, "give one")
     for words in (["--n", "3"], ["--click", "centre"], ["--world", "1"]):

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from tiny_language import tiny_manifest
 
-from pam_edge.bundle import Bundle, FileRef
-from pam_edge.config import NANO, PAM_1_5B, PAM_3B, variant_named
-from pam_edge.errors import EnvironmentProblem, UsageError, WontFitError
-from pam_edge.export.checkpoint import expected_shapes
-from pam_edge.export.forecast import check_suits, forecast
-from pam_edge.export.writer import Appetite, writer_for
-from pam_edge.golden import Limits
+from pam_edge.bundle.bundle import Bundle, FileRef
+from pam_edge.bundle.config import NANO, PAM_1_5B, PAM_3B, variant_named
+from pam_edge.bundle.golden import Limits
+from pam_edge.core.errors import EnvironmentProblem, UsageError, WontFitError
+from pam_edge.export.backends.base import Appetite, writer_for
+from pam_edge.export.checkpoint.checkpoint import expected_shapes
+from pam_edge.export.driver.forecast import check_suits, forecast
 from pam_edge.quantize.schemes import FP32, scheme_named
-from pam_edge.runtimes import check_engine, open_decoder, open_session
-from pam_edge.tables import target_details
+from pam_edge.render.tables import target_details
+from pam_edge.runtimes.common.engines import check_engine, open_decoder, open_session
 from pam_edge.targets import TARGETS, Runtime, Target, scheme_for, target_named
 
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from command import pam_edge
 
-from pam_edge.bundle import Bundle, Verification
+from pam_edge.bundle.bundle import Bundle, Verification
 
 SCHEME = "int4"  # the default: its bundle has every form that TensorRT's files take
 

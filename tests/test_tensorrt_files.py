@@ -11,18 +11,18 @@ import pytest
 from fake_tensorrt import cached_bundle
 from tiny_language import TINY, tiny_weights
 
-from pam_edge.bundle import Bundle
-from pam_edge.errors import IntegrityError
-from pam_edge.export.keys import EMBED_TOKENS
-from pam_edge.export.tensorrt_decoder import language2cached, planned_matrices
-from pam_edge.export.tensorrt_weights import positive_scales, read_outputs
-from pam_edge.losses import noise
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import IntegrityError
+from pam_edge.export.backends.tensorrt.decoder import language2cached, planned_matrices
+from pam_edge.export.backends.tensorrt.weights import positive_scales, read_outputs
+from pam_edge.export.checkpoint.keys import EMBED_TOKENS
 from pam_edge.quantize.blockwise import fitted_scales, rounded
 from pam_edge.quantize.schemes import scheme_named
-from pam_edge.runtimes import open_decoder
-from pam_edge.runtimes.embedding import TokenTable
-from pam_edge.runtimes.kv import KvDecoder
-from pam_edge.runtimes.reference import ReferenceSession
+from pam_edge.runtimes.common.embedding import TokenTable
+from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.verify.error_metrics import noise
 
 WIDE = msgspec.structs.replace(TINY, hidden_size=128, mlp=192, vocab_size=301)  # rows that blocks divide
 SCHEMES = ("fp32", "fp16", "int8", "int4")

@@ -21,14 +21,14 @@ from fake_video import scene, video_pam
 from fakes import spelled
 from PIL import Image
 
-from pam_edge import rle
-from pam_edge.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
-from pam_edge.film import Film
-from pam_edge.follow import Plan
-from pam_edge.packaged import BUNDLE
-from pam_edge.preprocess import Prompt
-from pam_edge.sources import open_source
-from pam_edge.tracks import Outputs, lines_in, track
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
+from pam_edge.image import coco_rle
+from pam_edge.image.preprocess import Prompt
+from pam_edge.render.track_output import Outputs, lines_in, track
+from pam_edge.render.video_writer import Film
+from pam_edge.video.reader import open_source
+from pam_edge.video.stream import Plan
 
 if TYPE_CHECKING:
     from exported import Exported
@@ -101,7 +101,9 @@ def test_folders_go_by_number(tmp_path: Path) -> None:
 
 def test_a_pipe_is_read_as_it_comes(tmp_path: Path) -> None:
     raw = film(tmp_path / "a.mkv", frames()).read_bytes()
-    program = "import sys; from pam_edge.sources import open_source; print(sum(1 for _ in open_source('-')))"
+    program = (
+        "import sys; from pam_edge.video.reader import open_source; print(sum(1 for _ in open_source('-')))"
+    )
     done = subprocess.run([sys.executable, "-c", program], input=raw, capture_output=True, check=False)
     assert done.stdout.strip() == str(COUNT).encode(), done.stderr
 
@@ -245,7 +247,7 @@ def test_results_are_written_as_they_come(tmp_path: Path) -> None:
     seen = [line for line in lines if line["type"] == "frame"]
     assert [line["frame"] for line in seen] == list(range(COUNT)) and seen[4]["time"] == 0.5
     (thing,) = seen[3]["things"]
-    mask = rle.decode(thing["mask"]["counts"], tuple(thing["mask"]["size"]))
+    mask = coco_rle.decode(thing["mask"]["counts"], tuple(thing["mask"]["size"]))
     x0, y0, x1, y1 = thing["box"]
     assert thing["state"] == "seen" and mask[y0:y1, x0:x1].sum() == mask.sum() > 30
     captions = [line for line in lines if line["type"] == "caption"]
@@ -350,7 +352,7 @@ def test_the_source_is_not_written_over(exported: Exported, tmp_path: Path) -> N
 
 
 def test_a_bundle_for_pictures_alone_is_told(tmp_path: Path) -> None:
-    from pam_edge.bundle import Bundle
+    from pam_edge.bundle.bundle import Bundle
 
     if "memory_attention" in {graph.name for graph in Bundle.open(BUNDLE).manifest.graphs}:
         pytest.skip("the packaged bundle knows videos")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_edge import user_cache
+from pam_edge.core import user_cache
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, modes and owners of POSIX")
 

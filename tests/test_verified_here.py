@@ -11,10 +11,13 @@ from command import pam_edge
 from exported import Exported, digests
 from small_bundle import small_bundle
 
-from pam_edge import doctor, packaged, user_cache, verified_here, verify
-from pam_edge.bundle import Bundle, Check, Manifest, Verification, write_manifest
-from pam_edge.runtimes import engine_version
-from pam_edge.verified_here import look_up, remember, verdict, warnings
+from pam_edge.bundle import builtin
+from pam_edge.bundle.bundle import Bundle, Check, Manifest, Verification, write_manifest
+from pam_edge.cli import doctor
+from pam_edge.core import user_cache
+from pam_edge.runtimes.common.engines import engine_version
+from pam_edge.verify import verified_here, verify
+from pam_edge.verify.verified_here import look_up, remember, verdict, warnings
 
 MADE, HERE = "x86-64: avx512 vnni", "x86-64: avx2"
 ENGINE = engine_version("onnxruntime") or ""
@@ -193,7 +196,7 @@ def test_verify_remembers_a_failure(exported: Exported, photo: Path, monkeypatch
 
 
 def test_doctor_tells_of_the_packaged_bundle(made: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packaged, "BUNDLE", made.folder)
+    monkeypatch.setattr(builtin, "BUNDLE", made.folder)
     monkeypatch.chdir(made.folder.parent)
     (finding,) = (f for f in doctor.examine() if f.what == "bundle nano")
     assert finding.state == "hint" and finding.advice.endswith("run `pam-edge verify nano` once")

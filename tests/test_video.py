@@ -9,11 +9,11 @@ import pytest
 from fake_video import scene, video_pam
 from fakes import fake_pam
 
-from pam_edge.config import NANO
-from pam_edge.errors import UsageError
-from pam_edge.memory import PROMPTED, Memory, Slot, attention_feeds, from_bfloat16, to_bfloat16
-from pam_edge.preprocess import Prompt
-from pam_edge.video import Tracked, Tracker
+from pam_edge.bundle.config import NANO
+from pam_edge.core.errors import UsageError
+from pam_edge.image.preprocess import Prompt
+from pam_edge.video.memory_bank import PROMPTED, Memory, Slot, attention_feeds, from_bfloat16, to_bfloat16
+from pam_edge.video.tracker import Tracked, Tracker
 
 CONFIG = NANO.vision
 E = CONFIG.embed_size

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from small_bundle import small_bundle
 
-from pam_edge.bundle import MANIFEST
-from pam_edge.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.export.workspace import LOCK, PARTIAL, STATE, Workspace, files_under
+from pam_edge.bundle.bundle import MANIFEST
+from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
+from pam_edge.export.driver.workspace import LOCK, PARTIAL, STATE, Workspace, files_under
 
 OPTIONS = {"target": "cpu", "weights": "random:nano"}
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks import world
-from pam_edge.benchmarks.world.background import background
-from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
-from pam_edge.benchmarks.world.palette import COLOURS
-from pam_edge.benchmarks.world.shapes import shape
-from pam_edge.benchmarks.world.stage import Shadow, put_on
-from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH
+from pam_edge.benchmarks import synthetic
+from pam_edge.benchmarks.synthetic.background import background
+from pam_edge.benchmarks.synthetic.draw import Look, Pose, Sprite, draw
+from pam_edge.benchmarks.synthetic.palette import COLOURS
+from pam_edge.benchmarks.synthetic.shapes import shape
+from pam_edge.benchmarks.synthetic.stage import Shadow, put_on
+from pam_edge.benchmarks.synthetic.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH
 
 _DIGEST = """
 import hashlib
@@ -29,32 +29,32 @@ print(hashlib.sha256(s.image.tobytes() + b"".join(o.mask.tobytes() for o in s.ob
 
 def test_the_same_seed_gives_the_same_scene_in_another_process() -> None:
     done = subprocess.run([sys.executable, "-c", _DIGEST], capture_output=True, text=True, check=True)
-    scene = world.scene(11)
+    scene = synthetic.scene(11)
     data = scene.image.tobytes() + b"".join(o.mask.tobytes() for o in scene.objects)
     assert done.stdout.strip() == hashlib.sha256(data).hexdigest()
-    assert not np.array_equal(scene.image[:200, :200], world.scene(12).image[:200, :200])
+    assert not np.array_equal(scene.image[:200, :200], synthetic.scene(12).image[:200, :200])
 
 
 def test_held_out_combinations_never_meet_training() -> None:
-    train, held = set(world.combos("train")), set(world.combos("heldout"))
+    train, held = set(synthetic.combos("train")), set(synthetic.combos("heldout"))
     assert not train & held
-    assert len(train) + len(held) == len(world.KINDS) * len(world.COLOURS) * len(world.PATTERNS)
+    assert len(train) + len(held) == len(synthetic.KINDS) * len(synthetic.COLOURS) * len(synthetic.PATTERNS)
     assert 0.12 < len(held) / len(train | held) < 0.18
     for seed in range(25):
-        for o in world.scene(seed, "train").objects:
-            assert not world.is_held_out(world.Combo(o.kind, o.colour, o.pattern))
-        for o in world.scene(seed, "heldout").objects:
-            assert world.is_held_out(world.Combo(o.kind, o.colour, o.pattern))
+        for o in synthetic.scene(seed, "train").objects:
+            assert not synthetic.is_held_out(synthetic.Combo(o.kind, o.colour, o.pattern))
+        for o in synthetic.scene(seed, "heldout").objects:
+            assert synthetic.is_held_out(synthetic.Combo(o.kind, o.colour, o.pattern))
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_training_sees_each_kind_colour_and_pattern_of_what_is_held_out(part: int) -> None:
-    assert {c[part] for c in world.combos("heldout")} <= {c[part] for c in world.combos("train")}
+    assert {c[part] for c in synthetic.combos("heldout")} <= {c[part] for c in synthetic.combos("train")}
 
 
 def test_scenes_keep_their_promises() -> None:
     for seed in range(40):
-        scene = world.scene(seed)
+        scene = synthetic.scene(seed)
         assert scene.image.dtype == np.uint8
         assert scene.image.shape == (scene.height, scene.width, 3)
         assert 256 <= min(scene.image.shape[:2]) <= max(scene.image.shape[:2]) <= 384
@@ -97,25 +97,25 @@ def test_an_owner_covers_at_least_half_of_its_pixel() -> None:
 
 
 def test_every_text_is_there_in_both_languages() -> None:
-    assert len(world.KINDS) >= 32
+    assert len(synthetic.KINDS) >= 32
     for field in ("name", "zh", "definition", "definition_zh", "function", "function_zh"):
-        values = [getattr(kind, field) for kind in world.KINDS]
+        values = [getattr(kind, field) for kind in synthetic.KINDS]
         assert all(values)
         if field != "function":
             assert len(set(values)) == len(values), field
-    for kind in world.KINDS:
+    for kind in synthetic.KINDS:
         assert kind.definition.isascii() and kind.definition.endswith(".")
         assert kind.function.isascii() and kind.function.endswith(".")
         assert kind.definition_zh.endswith("。") and kind.function_zh.endswith("。")
         assert not any(c.isascii() for c in kind.zh + kind.definition_zh + kind.function_zh)
     assert set(COLOUR_ZH) == {c.name for c in COLOURS}
-    assert set(PATTERN_ZH) == set(world.PATTERNS)
+    assert set(PATTERN_ZH) == set(synthetic.PATTERNS)
     assert len(set(PLACE_ZH.values())) == 9
 
 
 def test_every_kind_has_a_shape_of_its_own() -> None:
     masks = {}
-    for kind in world.KINDS:
+    for kind in synthetic.KINDS:
         points = np.concatenate([part.points for part in shape(kind.name) if part.paint != "hole"])
         assert float(np.ptp(points, axis=0).max()) == pytest.approx(1)
         assert "body" in {part.paint for part in shape(kind.name)}
@@ -140,16 +140,19 @@ def test_colours_are_well_apart() -> None:
 
 def test_answers_say_what_is_there_and_can_be_read_back() -> None:
     for seed in range(30):
-        scene = world.scene(seed)
+        scene = synthetic.scene(seed)
         for i, o in enumerate(scene.objects):
-            for language in world.LANGUAGES:
-                assert world.named_kind(world.answer(scene, i, "recognize", language), language) == o.kind
+            for language in synthetic.LANGUAGES:
+                assert (
+                    synthetic.named_kind(synthetic.answer(scene, i, "recognize", language), language)
+                    == o.kind
+                )
                 for task in ("brief", "detailed"):
-                    text = world.answer(scene, i, task, language)
-                    assert world.named_colour(text, language) == o.colour
-                    assert world.named_kind(text, language) == o.kind
+                    text = synthetic.answer(scene, i, task, language)
+                    assert synthetic.named_colour(text, language) == o.colour
+                    assert synthetic.named_kind(text, language) == o.kind
                     assert text[-1] in ".。"
-            detailed = world.answer(scene, i, "detailed", "zh")
+            detailed = synthetic.answer(scene, i, "detailed", "zh")
             assert ("旁边" in detailed) == (o.neighbour is not None)
             assert o.place is None or PLACE_ZH[o.place] in detailed
 
@@ -158,26 +161,26 @@ def test_clicks_land_inside_and_away_from_the_rim() -> None:
     rng = np.random.default_rng(0)
     mask = np.zeros((60, 80), dtype=bool)
     mask[10:40, 20:60] = True
-    assert world.centre_click(mask) in {(x, y) for x in range(34, 46) for y in (24, 25)}
+    assert synthetic.centre_click(mask) in {(x, y) for x in range(34, 46) for y in (24, 25)}
     for _ in range(50):
-        x, y = world.random_click(mask, rng)
+        x, y = synthetic.random_click(mask, rng)
         assert 22 <= x < 58 and 12 <= y < 38
     thin = np.zeros((9, 9), dtype=bool)
     thin[4] = True
-    x, y = world.random_click(thin, rng)
+    x, y = synthetic.random_click(thin, rng)
     assert thin[y, x]
     with pytest.raises(ValueError, match="empty"):
-        world.centre_click(np.zeros((4, 4), dtype=bool))
-    missing = world.correcting_click(mask, mask & (np.arange(80) < 40), rng)
+        synthetic.centre_click(np.zeros((4, 4), dtype=bool))
+    missing = synthetic.correcting_click(mask, mask & (np.arange(80) < 40), rng)
     assert missing is not None and missing[1] == 1 and mask[missing[0][1], missing[0][0]]
-    assert world.correcting_click(mask, mask, rng) is None
+    assert synthetic.correcting_click(mask, mask, rng) is None
 
 
 def test_rendering_is_fast_enough_to_train_on() -> None:
-    world.scene(0)
+    synthetic.scene(0)
     start = time.process_time()
     for seed in range(20):
-        world.scene(seed)
+        synthetic.scene(seed)
     assert time.process_time() - start < 2  # ten a second; it does about seventy on a quiet core
 
 

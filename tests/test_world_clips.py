@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     LANGUAGES,
     Combo,
     clip,
@@ -17,10 +17,10 @@ from pam_edge.benchmarks.world import (
     segment_caption,
     told_events,
 )
-from pam_edge.benchmarks.world.clips import Clip, poses
-from pam_edge.benchmarks.world.combos import is_held_out
-from pam_edge.benchmarks.world.draw import Look, Pose, Sprite, draw
-from pam_edge.benchmarks.world.moves import EVENTS, reach
+from pam_edge.benchmarks.synthetic.clips import Clip, poses
+from pam_edge.benchmarks.synthetic.combos import is_held_out
+from pam_edge.benchmarks.synthetic.draw import Look, Pose, Sprite, draw
+from pam_edge.benchmarks.synthetic.moves import EVENTS, reach
 
 _COUNT = 16
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pam_edge.benchmarks import world
-from pam_edge.benchmarks.world.records import (
+from pam_edge.benchmarks import synthetic
+from pam_edge.benchmarks.synthetic.records import (
     ImageRecord,
     Rle,
     VideoRecord,
@@ -18,15 +18,15 @@ from pam_edge.benchmarks.world.records import (
     pictures_of,
     read_annotations,
 )
-from pam_edge.benchmarks.world.scene import nth_seed
-from pam_edge.benchmarks.world.write import write_clips, write_images, write_video
-from pam_edge.errors import IntegrityError, UsageError
+from pam_edge.benchmarks.synthetic.scene import nth_seed
+from pam_edge.benchmarks.synthetic.write import write_clips, write_images, write_video
+from pam_edge.core.errors import IntegrityError, UsageError
 
 
 def test_images_come_back_as_they_were(tmp_path: Path) -> None:
     path = write_images(tmp_path, 5, 3, "heldout")
     records = read_annotations(path, tmp_path)
-    scenes = [world.scene(nth_seed(5, i), "heldout") for i in range(3)]
+    scenes = [synthetic.scene(nth_seed(5, i), "heldout") for i in range(3)]
     things = [(scene, k) for scene in scenes for k in range(len(scene.objects))]
     assert len(records) == len(things)
     for record, (scene, k) in zip(records, things, strict=True):
@@ -43,7 +43,9 @@ def test_images_come_back_as_they_were(tmp_path: Path) -> None:
         assert record.conversations[0].value == "<image>\nClassify this subject and provide its label."
         answers = [turn.value for turn in record.conversations if turn.speaker == "gpt"]
         assert answers == [
-            world.answer(scene, k, task, language) for language in world.LANGUAGES for task in world.TASKS
+            synthetic.answer(scene, k, task, language)
+            for language in synthetic.LANGUAGES
+            for task in synthetic.TASKS
         ]
 
 
@@ -56,14 +58,14 @@ def test_a_line_has_the_fields_of_the_original(tmp_path: Path) -> None:
 
 def test_clips_come_back_with_boxes_and_captions(tmp_path: Path) -> None:
     events, streaming = write_clips(tmp_path, 2, 1)
-    filmed = world.clip(nth_seed(2, 0))
+    filmed = synthetic.clip(nth_seed(2, 0))
     whole, parts = read_annotations(events, tmp_path), read_annotations(streaming, tmp_path)
     assert len(whole) == len(parts) == 2  # a record per language
-    for record, language in zip(parts, world.LANGUAGES, strict=True):
+    for record, language in zip(parts, synthetic.LANGUAGES, strict=True):
         assert isinstance(record, VideoRecord)
         assert len(pictures_of(record, tmp_path)) == len(filmed.frames)
         for k, (event, part) in enumerate(zip(record.annotations, filmed.segments, strict=True)):
-            assert event.gt == world.segment_caption(filmed, k, language)
+            assert event.gt == synthetic.segment_caption(filmed, k, language)
             box = filmed.box(part.start)
             assert box is not None and event.box == ((box.x, box.y, box.x + box.w, box.y + box.h),)
             assert isinstance(event.segmentations, tuple)
@@ -75,7 +77,7 @@ def test_clips_come_back_with_boxes_and_captions(tmp_path: Path) -> None:
 
 def test_a_video_file_holds_the_frames(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    frames = world.clip(1).frames
+    frames = synthetic.clip(1).frames
     write_video(tmp_path / "clip.mp4", frames)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         back = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

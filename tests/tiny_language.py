@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from pam_edge.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
-from pam_edge.config import NANO, LanguageConfig, Variant
-from pam_edge.export.onnx_decoder import decoder_specs, embedding_record, language2onnx
+from pam_edge.bundle.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
+from pam_edge.bundle.config import NANO, LanguageConfig, Variant
+from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, embedding_record, language2onnx
 from pam_edge.quantize.schemes import FP32, Scheme
 
 TINY = LanguageConfig(
@@ -67,10 +67,10 @@ def tiny_pte(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) -> 
     """The same for ExecuTorch. Wants that package."""
     import torch
 
-    from pam_edge.export.embedding_file import language2embedding
-    from pam_edge.export.executorch import module2pte
-    from pam_edge.export.pte_decoder import ROWS, TOKENS, cached_specs
-    from pam_edge.export.pte_weights import filled
+    from pam_edge.export.backends.executorch.decoder import ROWS, TOKENS, cached_specs
+    from pam_edge.export.backends.executorch.graphs import module2pte
+    from pam_edge.export.backends.executorch.weights import filled
+    from pam_edge.export.decoder.embedding_file import language2embedding
 
     weights = tiny_weights(lm)
     inputs, outputs = cached_specs(lm)
@@ -87,8 +87,8 @@ def tiny_pte(folder: Path, lm: LanguageConfig = TINY, scheme: Scheme = FP32) -> 
 
 def tiny_package(folder: Path, lm: LanguageConfig = TINY) -> Bundle:
     """The same for CoreML, in float16. Wants coremltools."""
-    from pam_edge.export.coreml_decoder import decoder_specs, language2coreml
-    from pam_edge.export.embedding_file import language2embedding
+    from pam_edge.export.backends.coreml.decoder import decoder_specs, language2coreml
+    from pam_edge.export.decoder.embedding_file import language2embedding
     from pam_edge.quantize.schemes import scheme_named
 
     tensor, package = tiny_weights(lm).__getitem__, folder / "decoder.mlpackage"

@@ -20,8 +20,8 @@ _BLOCK = re.compile(r"<!-- begin: pam-edge (?P<words>[^>]*?) -->\n.*?<!-- end --
 
 def rendered(text: str) -> str:
     """The document with every block as its command prints it today."""
-    from pam_edge.benchmarks.schemes_table import main as table
-    from pam_edge.cli import app
+    from pam_edge.benchmarks.quality.schemes_table import main as table
+    from pam_edge.cli.app import app
 
     def block(match: re.Match[str]) -> str:
         words = match["words"]

@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pam_edge.config import LanguageConfig
-from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
-from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, token_id
-from pam_edge.export.weight_files import INDEX
-from pam_edge.preprocess import load_image
-from pam_edge.quantize.calibrate import drawn_samples
+from pam_edge.bundle.config import LanguageConfig
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pam_edge.export.checkpoint.tokenizer_files import END_OF_TEXT, IM_END, token_id
+from pam_edge.export.checkpoint.weight_files import INDEX
+from pam_edge.image.preprocess import load_image
+from pam_edge.quantize.calibration import drawn_samples
 from tools.nano.ship import original_key, shape_fields
 from tools.nano.words import tokenizer_config
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pam_edge.benchmarks.worker import Worker
-from pam_edge.bundle import MANIFEST, Bundle, file_ref, sha256_of
-from pam_edge.errors import DeviceError, EnvironmentProblem, UsageError
+from pam_edge.benchmarks.harness.worker import Worker
+from pam_edge.bundle.bundle import MANIFEST, Bundle, file_ref, sha256_of
+from pam_edge.core.errors import DeviceError, EnvironmentProblem, UsageError
 
 ROOT = "/data/local/tmp/pam-edge"
 _SPARE = 64 << 20  # bytes left free on the device

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pam_edge.benchmarks.devices.pack import Platform, fetched_wheels, own_wheel
-from pam_edge.errors import EnvironmentProblem, PamEdgeError, UsageError
+from pam_edge.core.errors import EnvironmentProblem, PamEdgeError, UsageError
 
 _SYSTEM = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5")
 _PYTHON = ("python{v}-minimal", "libpython{v}-minimal", "libpython{v}-stdlib")
@@ -29,7 +29,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export PYTHONHOME="$here/root/usr" PYTHONPATH="$here/site" PYTHONDONTWRITEBYTECODE=1
 libs="$here/root/lib/aarch64-linux-gnu:$here/root/usr/lib/aarch64-linux-gnu"
 exec "$here/root/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1" --library-path "$libs" \\
-  "$here/root/usr/bin/python{v}" -m pam_edge.benchmarks.runner
+  "$here/root/usr/bin/python{v}" -m pam_edge.benchmarks.speed.runner
 """
 
 

@@ -10,7 +10,7 @@ from pam_edge.benchmarks.devices.adb import ROOT as PHONE_ROOT
 from pam_edge.benchmarks.devices.adb import Adb, Link
 from pam_edge.benchmarks.devices.local import Device, Local
 from pam_edge.benchmarks.devices.ssh import ROOT, Environment, Ssh, Way
-from pam_edge.errors import UsageError
+from pam_edge.core.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pam_edge.benchmarks.rows import State
-from pam_edge.errors import DeviceError, UsageError
+from pam_edge.benchmarks.harness.rows import State
+from pam_edge.core.errors import DeviceError, UsageError
 
 Name = Literal["temp", "battery", "charging", "throttling", "free"]
 Sign = Literal["<", ">", "="]

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from pam_edge.benchmarks.worker import Worker
-from pam_edge.bundle import Bundle
+from pam_edge.benchmarks.harness.worker import Worker
+from pam_edge.bundle.bundle import Bundle
 
-RUNNER = "pam_edge.benchmarks.runner"
+RUNNER = "pam_edge.benchmarks.speed.runner"
 
 
 class Device(Protocol):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pam_edge.benchmarks
 import pam_edge.runtimes
-from pam_edge.errors import DeviceError, EnvironmentProblem
+from pam_edge.core.errors import DeviceError, EnvironmentProblem
 
 # The newest that have wheels for Linux on x86-64 and 64-bit ARM, by the device's Python.
 LOCK: dict[tuple[int, int], dict[str, str]] = {

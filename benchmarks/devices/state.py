@@ -13,8 +13,8 @@ import msgspec
 
 from pam_edge.benchmarks.devices.android import read_battery, read_thermal
 from pam_edge.benchmarks.devices.jetson import read_clocks, read_power_mode, read_tegrastats
-from pam_edge.benchmarks.rows import State
-from pam_edge.host import available_memory
+from pam_edge.benchmarks.harness.rows import State
+from pam_edge.core.system_info import available_memory
 
 Run = Callable[[Sequence[str]], str]  # what a command prints, "" where it cannot be run
 _SMI = "name,temperature.gpu,power.draw,clocks.sm,clocks.mem,memory.used"

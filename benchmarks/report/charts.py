@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from pam_edge.benchmarks.harness.rows import Row
 from pam_edge.benchmarks.report.choose import STAGES, Who, one_click
 from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
 from pam_edge.benchmarks.report.units import time_text, time_unit
-from pam_edge.benchmarks.rows import Row
 
 
 def waterfalls(rows: Sequence[Row]) -> list[Figure]:

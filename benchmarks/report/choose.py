@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pam_edge.benchmarks.rows import Row
+from pam_edge.benchmarks.harness.rows import Row
 
 STAGES = ("preprocess", "encode", "mask", "perceiver", "prefill", "decode")
 GROWS = ("clicks", "prompt", "frames", "objects", "size")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pam_edge.benchmarks.claims import verdict
-from pam_edge.benchmarks.claims.published import PART, READING, SOURCE, TASKS
-from pam_edge.benchmarks.rows import Row
+from pam_edge.benchmarks.harness.rows import Row
+from pam_edge.benchmarks.paper_claims import verdict
+from pam_edge.benchmarks.paper_claims.published import PART, READING, SOURCE, TASKS
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pam_edge.benchmarks.rows import Machine, Row, State
+from pam_edge.benchmarks.harness.rows import Machine, Row, State
 
 
 def conditions(rows: Sequence[Row]) -> dict[str, dict[str, str]]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from pam_edge.benchmarks.harness.rows import Row
 from pam_edge.benchmarks.report.choose import bytes_per_token, decodes
 from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
 from pam_edge.benchmarks.report.units import short
-from pam_edge.benchmarks.rows import Row
 
 
 def roofline(rows: Sequence[Row]) -> list[Figure]:

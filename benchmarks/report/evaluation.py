@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from pam_edge.benchmarks.cases import DEFINITION, LABEL, Said
-from pam_edge.benchmarks.gallery import Example, Gallery
-from pam_edge.benchmarks.quality_report import LANGUAGE_NAMES, Cell, KindRow, Report, figures, notes
+from pam_edge.benchmarks.quality.cases import DEFINITION, LABEL, Said
+from pam_edge.benchmarks.quality.gallery import Example, Gallery
+from pam_edge.benchmarks.quality.report import LANGUAGE_NAMES, Cell, KindRow, Report, figures, notes
 from pam_edge.benchmarks.report.html import render
 
 _SECTIONS = {

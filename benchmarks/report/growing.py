@@ -8,11 +8,11 @@ from statistics import median
 
 import altair as alt
 
-from pam_edge.benchmarks.growth import Fit, fit
+from pam_edge.benchmarks.harness.rows import Row, Stats
 from pam_edge.benchmarks.report.choose import Curve, curves
 from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
+from pam_edge.benchmarks.report.growth import Fit, fit
 from pam_edge.benchmarks.report.units import time_text, time_unit
-from pam_edge.benchmarks.rows import Row, Stats
 
 _UNITS = {"clicks": "click", "prompt": "token", "frames": "frame", "objects": "thing", "size": "pixel"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pam_edge.errors import EnvironmentProblem
+from pam_edge.core.errors import EnvironmentProblem
 
 try:
     import jinja2

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from pam_edge.benchmarks.harness.rows import Row
+from pam_edge.benchmarks.harness.table import quantity
 from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
-from pam_edge.benchmarks.rows import Row
-from pam_edge.benchmarks.table import quantity
 
 
 def memory(rows: Sequence[Row]) -> list[Figure]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from pam_edge.benchmarks.harness.rows import Row
+from pam_edge.benchmarks.harness.table import quantity
+from pam_edge.benchmarks.quality.schemes import Accuracy
 from pam_edge.benchmarks.report import charts, claims, decode_chart, growing, memory, scheme_charts
 from pam_edge.benchmarks.report.choose import Who, one_click
 from pam_edge.benchmarks.report.conditions import conditions
@@ -15,9 +18,6 @@ from pam_edge.benchmarks.report.html import render
 from pam_edge.benchmarks.report.palette import Light
 from pam_edge.benchmarks.report.theme import variables, vega_config
 from pam_edge.benchmarks.report.units import time_text
-from pam_edge.benchmarks.rows import Row
-from pam_edge.benchmarks.schemes import Accuracy
-from pam_edge.benchmarks.table import quantity
 
 _SECTIONS = {
     "stages": (

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from pam_edge.benchmarks.harness.rows import Row
+from pam_edge.benchmarks.quality.schemes import Accuracy
 from pam_edge.benchmarks.report.choose import one_click
 from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
 from pam_edge.benchmarks.report.units import time_unit
-from pam_edge.benchmarks.rows import Row
-from pam_edge.benchmarks.schemes import Accuracy
 
 
 def pareto(rows: Sequence[Row], lines: Sequence[Accuracy]) -> list[Figure]:

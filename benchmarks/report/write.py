@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from pam_edge.benchmarks.evaluation import write_whole
+from pam_edge.benchmarks.harness.rows import Row
+from pam_edge.benchmarks.quality.evaluation import write_whole
+from pam_edge.benchmarks.quality.schemes import Accuracy
 from pam_edge.benchmarks.report.drawing import png
 from pam_edge.benchmarks.report.page import all_charts, page
-from pam_edge.benchmarks.rows import Row
-from pam_edge.benchmarks.schemes import Accuracy
-from pam_edge.errors import IntegrityError, UsageError, cannot_write
+from pam_edge.core.errors import IntegrityError, UsageError, cannot_write
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[Row], list[Accuracy]]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pam_edge.config import VisionConfig
+from pam_edge.bundle.config import VisionConfig
 from pam_edge.export.model.layers import MLP, merge_heads
 
 TOP_DOWN_LEVELS = (2, 3)  # of the four maps, those that take part in the neck's top-down path

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pam_edge.config import LanguageConfig
+from pam_edge.bundle.config import LanguageConfig
 from pam_edge.export.model.layers import merge_heads
 
 Cache = tuple[tuple[Tensor, Tensor], ...]  # per layer: keys and values [B, kv_heads, positions, head_dim]

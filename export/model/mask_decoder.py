@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pam_edge.config import VisionConfig
+from pam_edge.bundle.config import VisionConfig
 from pam_edge.export.model.layers import MLP, LayerNorm2d
 from pam_edge.export.model.two_way import TwoWayTransformer
 

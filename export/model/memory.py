@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pam_edge.config import VisionConfig
+from pam_edge.bundle.config import VisionConfig
 from pam_edge.export.model.layers import Attention, LayerNorm2d, merge_heads
 
 SPARE = 8  # channels that carry a mask: as many as keep a row aligned

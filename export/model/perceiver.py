@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pam_edge.config import Variant
+from pam_edge.bundle.config import Variant
 from pam_edge.export.model.layers import FourierPosition
 from pam_edge.export.model.two_way import TwoWayTransformer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pam_edge.config import VisionConfig
+from pam_edge.bundle.config import VisionConfig
 from pam_edge.export.model.layers import MASKED, FourierPosition, LayerNorm2d
 
 EMPTY_SLOT = -2.0  # a label: the slot holds nothing and has no influence at all

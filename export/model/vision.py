@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pam_edge.config import VisionConfig
+from pam_edge.bundle.config import VisionConfig
 from pam_edge.export.model.hiera import ImageEncoder
 from pam_edge.export.model.layers import MLP
 from pam_edge.export.model.mask_decoder import Decoded, MaskDecoder

@@ -11,10 +11,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 from pam_edge.api.model import Model, load
 from pam_edge.api.result import Result
 from pam_edge.api.stream import Stream
-from pam_edge.bundle import Bundle
-from pam_edge.errors import UsageError
-from pam_edge.follow import Event
-from pam_edge.region import Piece, Region
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import UsageError
+from pam_edge.pipeline.results import Piece, Region
+from pam_edge.video.stream import Event
 
 P = ParamSpec("P")
 T = TypeVar("T")

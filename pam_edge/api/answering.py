@@ -10,9 +10,9 @@ from pam_edge.api.arguments import Box, MaskSource, Point, Questions, Tasks
 from pam_edge.api.result import Result, Results
 from pam_edge.api.steps import MAX_TOKENS, Steps
 from pam_edge.api.stream import Stream
-from pam_edge.preprocess import ImageSource, Prompt
-from pam_edge.prompts import Task
-from pam_edge.region import Seen
+from pam_edge.image.preprocess import ImageSource, Prompt
+from pam_edge.pipeline.results import Seen
+from pam_edge.text.tokenization import Task
 
 
 class Answering(Steps):

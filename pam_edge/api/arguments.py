@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from pam_edge.errors import UsageError
-from pam_edge.generate import Sampling
-from pam_edge.preprocess import ImageSource, Prompt, load_mask
-from pam_edge.prompts import Lang, Question, Task, Texts
+from pam_edge.core.errors import UsageError
+from pam_edge.image.preprocess import ImageSource, Prompt, load_mask
+from pam_edge.text.decoding import Sampling
+from pam_edge.text.tokenization import Lang, Question, Task, Texts
 
 Point = Sequence[float]  # (x, y) or (x, y, label), in pixels
 Box = Sequence[float]  # (x0, y0, x1, y1), in pixels

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from pam_edge.api.arguments import Decoding
-from pam_edge.clock import ms_since
-from pam_edge.describe import BATCH, salt
-from pam_edge.errors import WontFitError
-from pam_edge.generate import Finish, generate
-from pam_edge.pam import Pam
-from pam_edge.prompts import Task, task_name
-from pam_edge.region import Answer, Region
+from pam_edge.core.errors import WontFitError
+from pam_edge.core.timing import ms_since
+from pam_edge.pipeline.generation import BATCH, salt
+from pam_edge.pipeline.pam import Pam
+from pam_edge.pipeline.results import Answer, Region
+from pam_edge.text.decoding import Finish, generate
+from pam_edge.text.tokenization import Task, task_name
 
 
 def describe_regions(

@@ -13,13 +13,13 @@ from pam_edge.api.result import Result
 from pam_edge.api.steps import MAX_TOKENS, region_of
 from pam_edge.api.stream import Stream
 from pam_edge.api.tracking import Caption, Track, VideoSource, open_track, read_prompts
-from pam_edge.bundle import Bundle
-from pam_edge.errors import UsageError
-from pam_edge.follow import EVERY
-from pam_edge.pam import engine_of
-from pam_edge.preprocess import ImageSource, Prompt
-from pam_edge.prompts import Lang, Question, Task
-from pam_edge.region import Answer, Region, Seen
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import UsageError
+from pam_edge.image.preprocess import ImageSource, Prompt
+from pam_edge.pipeline.pam import engine_of
+from pam_edge.pipeline.results import Answer, Region, Seen
+from pam_edge.text.tokenization import Lang, Question, Task
+from pam_edge.video.stream import EVERY
 
 MAX_CAPTION = 128  # tokens
 Target = ImageSource | Seen | Region | Result | Stream

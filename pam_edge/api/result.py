@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pam_edge.errors import EnvironmentProblem, UsageError, cannot_write
-from pam_edge.preprocess import ImageSource, Prompt, load_image
-from pam_edge.region import Answer, Region
+from pam_edge.core.errors import EnvironmentProblem, UsageError, cannot_write
+from pam_edge.image.preprocess import ImageSource, Prompt, load_image
+from pam_edge.pipeline.results import Answer, Region
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -114,7 +114,7 @@ class Result:
         lengths (`pycocotools.mask.decode`), `box` [x0, y0, x1, y1] or None, `score`, `object_score` (a
         logit), `answers`. Times are not in it.
         """
-        from pam_edge.report import region_record
+        from pam_edge.render.json_report import region_record
 
         record = region_record(self.region, self.answers)
         return {**record, "box": None if self.box is None else list(self.box)}
@@ -144,7 +144,7 @@ class Results(list[Result]):
 
     def to_dict(self) -> dict[str, Any]:
         """`schema`, and `results`: `Result.to_dict` of each."""
-        from pam_edge.report import SCHEMA
+        from pam_edge.render.json_report import SCHEMA
 
         return {"schema": SCHEMA, "results": [result.to_dict() for result in self]}
 
@@ -155,7 +155,7 @@ class Results(list[Result]):
 
 def plot(results: Sequence[Result], image: ImageSource | None) -> Image.Image:
     """Results of one picture, drawn on it."""
-    from pam_edge.overlay import draw, shown
+    from pam_edge.render.overlay import draw, shown
 
     if not results:
         raise UsageError("there is no result to draw")
@@ -167,7 +167,7 @@ def plot(results: Sequence[Result], image: ImageSource | None) -> Image.Image:
 
 def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) -> Path:
     """A picture of results, or their record as JSON, by the path's ending."""
-    from pam_edge.arguments import PICTURES
+    from pam_edge.cli.arguments import PICTURES
 
     place = Path(path)
     ending = place.suffix.lower()
@@ -183,7 +183,7 @@ def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) ->
 
 
 def _write(picture: Image.Image, path: Path) -> Path:
-    from pam_edge.arguments import save_picture
+    from pam_edge.cli.arguments import save_picture
 
     save_picture(picture, path)
     return path

@@ -13,17 +13,17 @@ from pam_edge.api.arguments import Box, Decoding, MaskSource, Point
 from pam_edge.api.batch import describe_regions
 from pam_edge.api.result import Result, Results
 from pam_edge.api.stream import Stream
-from pam_edge.bundle import Bundle
-from pam_edge.cache import Lru
-from pam_edge.describe import Description
-from pam_edge.errors import UsageError
-from pam_edge.generate import Sampling
-from pam_edge.opening import DECODER, Engine
-from pam_edge.pam import IMAGES, PREFIXES, Pam
-from pam_edge.preprocess import ImageSource, Prompt, load_image
-from pam_edge.prompts import Lang, Question, Task
-from pam_edge.region import Region, Seen
-from pam_edge.report import added
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.errors import UsageError
+from pam_edge.core.lru_cache import Lru
+from pam_edge.image.preprocess import ImageSource, Prompt, load_image
+from pam_edge.pipeline.generation import Description
+from pam_edge.pipeline.pam import IMAGES, PREFIXES, Pam
+from pam_edge.pipeline.results import Region, Seen
+from pam_edge.render.json_report import added
+from pam_edge.runtimes.common.open_graphs import DECODER, Engine
+from pam_edge.text.decoding import Sampling
+from pam_edge.text.tokenization import Lang, Question, Task
 
 MAX_TOKENS = 512  # the longest answer
 Self = TypeVar("Self", bound="Steps")

@@ -8,9 +8,9 @@ from types import TracebackType
 from PIL import Image
 
 from pam_edge.api.result import Result
-from pam_edge.describe import Description
-from pam_edge.region import Answer, Piece, Region
-from pam_edge.report import added
+from pam_edge.pipeline.generation import Description
+from pam_edge.pipeline.results import Answer, Piece, Region
+from pam_edge.render.json_report import added
 
 
 class Stream(Iterator[Piece]):

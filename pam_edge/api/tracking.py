@@ -10,12 +10,12 @@ from typing import IO, Any, Literal, cast
 from PIL import Image
 
 from pam_edge.api.arguments import Decoding
-from pam_edge.errors import UsageError
-from pam_edge.follow import Event, Plan, follow
-from pam_edge.pam import Pam
-from pam_edge.preprocess import ImageSource, Prompt, load_image
-from pam_edge.rewind import open_backwards
-from pam_edge.sources import PIPE, Source, open_source
+from pam_edge.core.errors import UsageError
+from pam_edge.image.preprocess import ImageSource, Prompt, load_image
+from pam_edge.pipeline.pam import Pam
+from pam_edge.video.reader import PIPE, Source, open_source
+from pam_edge.video.reverse_reader import open_backwards
+from pam_edge.video.stream import Event, Plan, follow
 
 VideoSource = str | os.PathLike[str] | IO[bytes] | Iterable[ImageSource]
 Caption = Literal["stream", "clip"]

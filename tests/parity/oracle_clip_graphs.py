@@ -16,9 +16,9 @@ from golden import reference
 from golden.reference import FRAME_SIZE, PROMPTS
 
 import pam_edge
-from pam_edge.captions import Clip, caption
-from pam_edge.export.build import build, plan
-from pam_edge.video import Tracker
+from pam_edge.export.driver.build import build, plan
+from pam_edge.video.clip_caption import Clip, caption
+from pam_edge.video.tracker import Tracker
 
 if TYPE_CHECKING:
     from golden.seeded import GoldenFolder

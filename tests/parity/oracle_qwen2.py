@@ -15,9 +15,9 @@ from golden.torch_side import Model
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from pam_edge.config import NANO, PAM_1_5B, PAM_3B, LanguageConfig
+from pam_edge.bundle.config import NANO, PAM_1_5B, PAM_3B, LanguageConfig
+from pam_edge.export.checkpoint.random_weights import random_tensor
 from pam_edge.export.model.language import Language
-from pam_edge.export.random_weights import random_tensor
 
 CLOSE = 5e-5
 

@@ -22,11 +22,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pam_edge.config import VisionConfig, vision_from_sam2
+from pam_edge.bundle.config import VisionConfig, vision_from_sam2
+from pam_edge.export.checkpoint.random_weights import random_tensor
 from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
-from pam_edge.export.random_weights import random_tensor
 
 CLOSE = 2e-4  # float32, sums in different orders; values are of order 1 to 10
 FRAMES = 4

@@ -31,9 +31,9 @@ HEADER = """| emulated CPU | ONNX Runtime | exact, rounded, off | off without op
 # Prints the engine's version and every check of the packaged nano. Without typer, which the runner lacks.
 _VERIFY = """
 import json, onnxruntime
-from pam_edge.bundle import Bundle
-from pam_edge.packaged import BUNDLE
-from pam_edge.verify import verify
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.builtin import BUNDLE
+from pam_edge.verify.verify import verify
 checks = verify(Bundle(BUNDLE), threads=1).checks
 found = [[c.graph, c.measure, c.worst, c.limit, c.ok] for c in checks]
 print(json.dumps({"onnxruntime": onnxruntime.__version__, "checks": found}))

@@ -24,7 +24,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     LANGUAGES,
     Combo,
     Scene,
@@ -36,9 +36,9 @@ from pam_edge.benchmarks.world import (
     random_click,
     scene,
 )
-from pam_edge.benchmarks.world.questions import SUBJECTS
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import load_module, open_checkpoint
+from pam_edge.benchmarks.synthetic.questions import SUBJECTS
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import load_module, open_checkpoint
 from pam_edge.export.model.language import Cache, Language
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Segmented, VisionTower

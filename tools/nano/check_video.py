@@ -3,10 +3,10 @@
     python -m tools.nano.check_video --weights pam_edge/nano --seed 41 --count 40
     python -m tools.nano.check_video --sam memory.pt --language language.pt --tokenizer FILE --count 20
 
-Through the PyTorch modules, float32, greedy; masks in full size. What is followed and what counts as right
-is in `pam_edge.benchmarks.motion`, as for a bundle (`pam-edge eval BUNDLE --world SEED --clips N`). Captions:
-a stream, segment by segment, each from the box of the last mask and with nano's own caption before as
-history, and ended where that is empty (a bundle looks on by memory); and the clip as a whole.
+Through the PyTorch modules, float32, greedy; masks in full size. What is tracked and what counts as right is
+in `benchmarks/quality/clip_scores.py`, as for a bundle (`pam-edge eval BUNDLE --world SEED --clips N`).
+Captions: a stream, segment by segment, each from the box of the last mask and with nano's own caption before
+as history, and ended where that is empty (a bundle looks on by memory); and the clip as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pam_edge.benchmarks.motion import (
+from pam_edge.benchmarks.quality.clip_scores import (
     LONG,
     Figures,
     Subject,
@@ -34,18 +34,11 @@ from pam_edge.benchmarks.motion import (
     subjects,
     window,
 )
-from pam_edge.benchmarks.world import (
-    LANGUAGES,
-    Clip,
-    Language,
-    clip,
-    nth_seed,
-    segment_caption,
-)
-from pam_edge.captions import frame_choice
+from pam_edge.benchmarks.synthetic import LANGUAGES, Clip, Language, clip, nth_seed, segment_caption
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower
-from pam_edge.masks import bounds
+from pam_edge.image.masks import bounds
+from pam_edge.video.clip_caption import frame_choice
 from tools.nano import crew
 from tools.nano.check import Words, greedy, open_parts, options, prefix
 from tools.nano.data import SIDE, squeezed

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     COLOURS,
     KINDS,
     LANGUAGES,
@@ -31,8 +31,8 @@ from pam_edge.benchmarks.world import (
     centre_click,
     scene,
 )
-from pam_edge.benchmarks.world.draw import Pose
-from pam_edge.benchmarks.world.moves import MAX_TURN, Field
+from pam_edge.benchmarks.synthetic.draw import Pose
+from pam_edge.benchmarks.synthetic.moves import MAX_TURN, Field
 
 SIDE = 256
 SLOTS = 12  # annotated objects of a scene, at most

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import load_vision, open_checkpoint
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew
 from tools.nano.data import open_rendered

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pam_edge.captions import FRAMES, frame_choice
-from pam_edge.config import NANO
+from pam_edge.bundle.config import NANO
 from pam_edge.export.model.tracker import track
 from pam_edge.export.model.vision import Encoded, VisionTower
+from pam_edge.video.clip_caption import FRAMES, frame_choice
 from tools.nano.features import load_tower
 from tools.nano.films import Looks, allocate, open_films, open_looks, together
 from tools.nano.prompting import box

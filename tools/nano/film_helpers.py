@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pam_edge.benchmarks.world.clips import poses
-from pam_edge.benchmarks.world.moves import EVENTS
-from pam_edge.config import NANO
+from pam_edge.benchmarks.synthetic.clips import poses
+from pam_edge.benchmarks.synthetic.moves import EVENTS
+from pam_edge.bundle.config import NANO
 from tools.nano.data import pose_numbers
 
 NO_EVENT = -1  # of a whole clip, which has several

@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pam_edge.benchmarks.world import LANGUAGES, Clip, Language, clip, event_caption, segment_caption
-from pam_edge.benchmarks.world.clips import poses
-from pam_edge.benchmarks.world.moves import Event
-from pam_edge.config import NANO
+from pam_edge.benchmarks.synthetic import LANGUAGES, Clip, Language, clip, event_caption, segment_caption
+from pam_edge.benchmarks.synthetic.clips import poses
+from pam_edge.benchmarks.synthetic.moves import Event
+from pam_edge.bundle.config import NANO
 from tools.nano import crew
 from tools.nano.data import COLOUR_AT, KIND_AT, PATTERN_AT, SIDE, squeezed
 from tools.nano.features import load_tower

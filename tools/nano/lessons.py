@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     COLOURS,
     KINDS,
     LANGUAGES,
@@ -26,9 +26,9 @@ from pam_edge.benchmarks.world import (
     Language,
     random_question,
 )
-from pam_edge.benchmarks.world.combos import combos
-from pam_edge.benchmarks.world.moves import EVENTS
-from pam_edge.captions import FRAMES, frame_choice
+from pam_edge.benchmarks.synthetic.combos import combos
+from pam_edge.benchmarks.synthetic.moves import EVENTS
+from pam_edge.video.clip_caption import FRAMES, frame_choice
 from tools.nano.data import open_rendered, shown_in_cells, texts_of
 from tools.nano.features import open_features
 from tools.nano.film_features import WHOLE, open_film_features

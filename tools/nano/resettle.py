@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pam_edge.config import NANO
+from pam_edge.bundle.config import NANO
 from pam_edge.export.model.perceiver import Perceiver
 
 SIZE = 0.6  # root mean square of an image token's numbers, as it is when this is done; words have 0.13

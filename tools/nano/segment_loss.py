@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pam_edge.benchmarks.world import COLOURS, KINDS, PATTERNS
+from pam_edge.benchmarks.synthetic import COLOURS, KINDS, PATTERNS
 from pam_edge.export.model.mask_decoder import Decoded
 from tools.nano.data import SIZES
 

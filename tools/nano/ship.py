@@ -2,7 +2,7 @@
 
     python -m tools.nano.ship --sam run1/sam.pt --language run1/language.pt --tokenizer FILE --out FOLDER
 
-float16, averaged weights. `pam_edge.export.checkpoint.open_checkpoint` then reads nano as it reads PAM.
+float16, averaged weights. `open_checkpoint` then reads nano as it reads PAM.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pam_edge.config import NANO, LanguageConfig, VisionConfig
-from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END
+from pam_edge.bundle.config import NANO, LanguageConfig, VisionConfig
+from pam_edge.export.checkpoint.tokenizer_files import END_OF_TEXT, IM_END
 from tools.nano.words import tokenizer_config
 
 MOST = 12_000_000  # bytes, all files together

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import load_language, load_perceiver, open_checkpoint
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import load_language, load_perceiver, open_checkpoint
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from tools.nano import crew

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pam_edge.config import NANO
-from pam_edge.export.checkpoint import load_vision, open_checkpoint
+from pam_edge.bundle.config import NANO
+from pam_edge.export.checkpoint.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.model.mask_decoder import Decoded
 from pam_edge.export.model.vision import VisionTower
 from tools.nano import crew

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pam_edge.config import LanguageConfig
+from pam_edge.bundle.config import LanguageConfig
 from pam_edge.export.model.language import Language, rotate
 from pam_edge.export.model.layers import merge_heads
 from tools.nano.words import Asked

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pam_edge.benchmarks.world import Combo, Language, clip_words, told_subject
-from pam_edge.benchmarks.world.answers import capital, combo_phrase
-from pam_edge.benchmarks.world.moves import Event
+from pam_edge.benchmarks.synthetic import Combo, Language, clip_words, told_subject
+from pam_edge.benchmarks.synthetic.answers import capital, combo_phrase
+from pam_edge.benchmarks.synthetic.moves import Event
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Segmented
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from pam_edge.benchmarks.world import (
+from pam_edge.benchmarks.synthetic import (
     COLOURS,
     KINDS,
     LANGUAGES,
@@ -24,9 +24,9 @@ from pam_edge.benchmarks.world import (
     clip_words,
     explanation,
 )
-from pam_edge.benchmarks.world.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
-from pam_edge.export.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
-from pam_edge.prompts import PAM_PROMPTS, Lang, Question, Texts
+from pam_edge.benchmarks.synthetic.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH, SIZE_ZH
+from pam_edge.export.checkpoint.tokenizer_files import END_OF_TEXT, IM_END, IM_START, QWEN2_PIECES
+from pam_edge.text.tokenization import PAM_PROMPTS, Lang, Question, Texts
 from tools.nano.data import texts_of
 
 SIZE = 2048

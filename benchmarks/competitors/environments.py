@@ -1,0 +1,75 @@
+"""Where a peer's packages lie: an environment of its own in the cache folder, made once, whole or not at all.
+
+A Python peer's environment has this one's packages behind its own, so that what is the same for both sides
+(numpy, onnxruntime, torch) is the same files, and workers can import this package. Knows no peer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pam_edge.benchmarks.competitors.pins import Pin
+from pam_edge.core.errors import EnvironmentProblem
+
+_SECONDS = 1800  # a download that takes longer is stuck
+_READY = "ready"
+
+
+def environment(pin: Pin, cache: Path) -> Path:
+    """The folder that holds a peer's packages, made now where it is not there.
+
+    Raises EnvironmentProblem with the installer's last words where it fails.
+    """
+    folder = cache / "environments" / pin.name
+    wanted = "\n".join(pin.packages)
+    mark = folder / _READY
+    if mark.is_file() and mark.read_text() == wanted:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    match pin.registry:
+        case "pip":
+            _run([sys.executable, "-m", "venv", str(folder)], pin)
+            _add_ours(folder)
+            _run([str(python(folder)), "-m", "pip", "install", "--quiet", *pin.packages], pin)
+        case "npm":
+            npm = shutil.which("npm")
+            if npm is None:
+                raise EnvironmentProblem(f"{pin.name} comes from npm, which is not on this machine")
+            folder.mkdir()
+            _run(
+                [npm, "install", "--silent", "--ignore-scripts", "--prefix", str(folder), *pin.packages], pin
+            )
+        case "none":
+            folder.mkdir()
+    mark.write_text(wanted)
+    return folder
+
+
+def python(folder: Path) -> Path:
+    """The interpreter of a Python peer's environment."""
+    return folder / "bin" / "python"
+
+
+def _add_ours(folder: Path) -> None:
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    lines = [f"import site; site.addsitedir({ours!r})\n" for ours in site.getsitepackages()]
+    (packages / "behind.pth").write_text("".join(lines))
+
+
+def _run(command: Sequence[str], pin: Pin) -> None:
+    with tempfile.TemporaryFile() as words:
+        try:
+            code = subprocess.run(command, stdout=words, stderr=words, timeout=_SECONDS).returncode
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise EnvironmentProblem(f"{pin.name} cannot be installed: {e}") from e
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip()
+    if code != 0:
+        raise EnvironmentProblem(f"{pin.name} cannot be installed: {said[-600:] or f'exit code {code}'}")

@@ -1,0 +1,1 @@
+"""The demo: a rendered picture and a rendered clip, answered by nano."""

@@ -1,0 +1,1 @@
+"""One way to take a measurement: worker processes, iterations side by side, rows."""

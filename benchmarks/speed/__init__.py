@@ -1,0 +1,1 @@
+"""How long a bundle takes, and how much memory."""

@@ -1,0 +1,28 @@
+"""How ExecuTorch wants a bundle for a phone's GPU: as for its CPU, but lowered to Vulkan.
+
+Nothing that a file of this kind computes was ever looked at: the package's Python runtime has no Vulkan. One
+graph is for the CPU, since the package's passes fail on it (`FuseBatchNormPass`: tensors of two fake modes).
+"""
+
+from __future__ import annotations
+
+from pam_edge.export.backends.base import Job
+from pam_edge.export.backends.executorch.writer import (
+    APPETITE,
+    CALIBRATES,
+    LONGEST,
+    TOOLS,
+    checks,
+    described,
+    lowered,
+    rehearse,
+    specs,
+)
+
+__all__ = ["APPETITE", "CALIBRATES", "LONGEST", "TOOLS", "checks", "described", "rehearse", "specs", "write"]
+ON_CPU = ("memory_attention",)
+
+
+def write(job: Job) -> tuple[str, ...]:
+    """See `Writer.write`."""
+    return lowered(job, gpu=job.name not in ON_CPU)

@@ -1,0 +1,1 @@
+"""The language decoder's weights and graph, for every engine."""

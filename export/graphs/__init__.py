@@ -1,0 +1,1 @@
+"""Where PAM is cut into graphs, as PyTorch modules with named inputs and outputs."""

@@ -1,0 +1,1 @@
+"""What PyTorch gives: the numbers that bundles are verified against."""

@@ -1,0 +1,1 @@
+"""Pictures and masks as arrays: reading, resizing, normalizing, encoding. Knows no engine."""

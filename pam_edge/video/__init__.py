@@ -1,0 +1,1 @@
+"""Video: reading frames, tracking objects, captions of what happens."""

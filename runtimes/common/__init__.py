@@ -1,0 +1,1 @@
+"""What engines share: interfaces, checks of arguments, the token embedding, caches."""

@@ -1,0 +1,110 @@
+"""Which other files an ONNX file reads, found without the onnx package.
+
+A hostile graph may name any file of the machine as its weights, and not every engine version refuses; this
+looks before an engine does. It walks protobuf's wire format along the messages of onnx.proto that can hold a
+tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.core.errors import IntegrityError
+
+_LOCATION = b"location"  # the key of an external tensor's file
+
+# Message -> field number -> the message in that field (onnx.proto3, IR 10).
+_FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+
+
+def check_external_files(bundle: Bundle, graph: Graph) -> None:
+    """Raise IntegrityError where a graph's ONNX file reads files that bundle.json does not give it."""
+    path, *others = (bundle.path(ref) for ref in graph.files)
+    try:
+        if _LOCATION not in path.read_bytes():
+            return  # a string lies in one piece in protobuf, so no tensor can name a file
+    except OSError as e:
+        raise _unreadable(path, e) from e
+    strange = external_files(path) - {other.name for other in others}
+    if strange:
+        raise IntegrityError(
+            f"{path} reads {min(strange)!r}, which bundle.json does not name for it; "
+            "get the bundle from someone you trust, or export again"
+        )
+
+
+def external_files(path: Path) -> set[str]:
+    """Locations that the tensors of an ONNX file name. Raises IntegrityError where it is no ONNX file."""
+    found: set[str] = set()
+    try:
+        raw = memoryview(path.read_bytes())
+        waiting = [("model", raw)]
+        while waiting:
+            kind, message = waiting.pop()
+            if kind == "entry":
+                entry = {number: bytes(value) for number, value in fields(message)}
+                if entry.get(1) == _LOCATION:
+                    found.add(entry.get(2, b"").decode(errors="replace"))
+                continue
+            inside = _FIELDS[kind]
+            waiting += [(inside[number], value) for number, value in fields(message) if number in inside]
+    except (OSError, ValueError) as e:
+        raise _unreadable(path, e) from e
+    return found
+
+
+def _unreadable(path: Path, e: Exception) -> IntegrityError:
+    return IntegrityError(f"{path} is not a readable ONNX file ({e}); copy or export the bundle again")
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Field numbers and contents of a message; numbers (varints and fixed widths) are passed over."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        match tag & 7:
+            case 0:  # varint
+                _, at = _varint(message, at)
+            case 1:
+                at += 8
+            case 5:
+                at += 4
+            case 2:  # bytes, or a message
+                size, at = _varint(message, at)
+                if size > len(message) - at:
+                    raise ValueError("cut short")
+                yield tag >> 3, message[at : at + size]
+                at += size
+            case other:
+                raise ValueError(f"wire type {other}")
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number and where the next field starts."""
+    value = 0
+    for i in range(10):
+        if at + i >= len(message):
+            raise ValueError("cut short")
+        byte = message[at + i]
+        value |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return value, at + i + 1
+    raise ValueError("number over 64 bits")
