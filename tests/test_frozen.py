@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import pam_edge
-from pam_edge.benchmarks.rows import read_rows
-from pam_edge.bundle import MANIFEST, SCHEMA, Bundle
-from pam_edge.verify import verify
+from pam_edge.benchmarks.harness.rows import read_rows
+from pam_edge.bundle.bundle import MANIFEST, SCHEMA, Bundle
+from pam_edge.verify.verify import verify
 
 HERE = Path(__file__).parent
 FROZEN = HERE / "frozen"

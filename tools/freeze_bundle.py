@@ -12,10 +12,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pam_edge import config
-from pam_edge.config import LanguageConfig, PerceiverConfig, Variant, VisionConfig
-from pam_edge.export.build import build, plan
-from pam_edge.quantize.calibrate import drawn_samples
+from pam_edge.bundle import config
+from pam_edge.bundle.config import LanguageConfig, PerceiverConfig, Variant, VisionConfig
+from pam_edge.export.driver.build import build, plan
+from pam_edge.quantize.calibration import drawn_samples
 
 TINY = Variant(
     name="tiny",
