@@ -6,20 +6,11 @@ A target is read at export time only: what a bundle needs to run is in the bundl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pam_edge.bundle.golden import Limits, Losses
 from pam_edge.core.errors import UsageError
 
 Tolerance = Limits | Losses  # of float numbers, of quantized ones
-Runtime = Literal[
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx",
-    "executorch",
-    "executorch_vulkan",
-    "coreml",
-]  # an engine that export knows a writer for
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Target:
 
     name: str
     title: str
-    runtime: Runtime
+    runtime: str  # an engine of the registry
     variant: str  # the largest model size that suits it
     fits: tuple[Fit, ...]  # the first is the default
     note: str

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import Golden, Losses, Told, golden_content
-from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.runtimes.common.registry import open_decoder
 from pam_edge.text.tokenization import Texts
 from pam_edge.verify.golden_runner import replay, teacher_forced
 

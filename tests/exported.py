@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pam_edge.bundle.bundle import MANIFEST
+from pam_edge.bundle.manifest import MANIFEST
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import onnxruntime as ort
 import pytest
 from tiny_language import TINY, tiny_manifest, tiny_weights
 
-from pam_edge.bundle.bundle import Bundle, Graph, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO, LanguageConfig
+from pam_edge.bundle.manifest import Graph
 from pam_edge.export.backends.onnxruntime.decoder import embedding_record
 from pam_edge.export.backends.tensorrt.decoder import cached_decoder_specs, language2cached
 from pam_edge.export.backends.tensorrt.nodes import computes_in_half

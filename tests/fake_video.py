@@ -13,8 +13,9 @@ import numpy as np
 from fakes import HIDDEN, C, E, FakeDecoder, FakeSession, Knows, Log, fake_bundle, spelled
 from PIL import Image
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.pipeline.pam import Pam
 from pam_edge.runtimes.common.open_graphs import Engine
 

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from pam_edge.bundle.bundle import Bundle, Embedding, FileRef, Graph, Manifest, TensorSpec, Weights, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import Embedding, FileRef, Graph, Manifest, TensorSpec, Weights
 from pam_edge.core.errors import WontFitError
 from pam_edge.pipeline.pam import Pam
 from pam_edge.runtimes.common.open_graphs import Engine

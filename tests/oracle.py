@@ -10,7 +10,7 @@ import numpy as np
 from fakes import byte_tokenizer, fake_bundle
 
 from pam_edge.benchmarks.quality.cases import Ask, Case, Source
-from pam_edge.bundle.bundle import write_manifest
+from pam_edge.bundle.manifest import write_manifest
 from pam_edge.image.preprocess import Prompt, load_image
 from pam_edge.pipeline.results import Answer, Region, Seen
 from pam_edge.text.tokenization import PAM_PROMPTS, Question, Texts

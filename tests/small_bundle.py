@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
-from pam_edge.bundle.bundle import (
+from pam_edge.bundle.bundle import file_ref
+from pam_edge.bundle.config import NANO, LanguageConfig
+from pam_edge.bundle.manifest import (
     MANIFEST,
     SCHEMA,
     Embedding,
@@ -18,10 +20,8 @@ from pam_edge.bundle.bundle import (
     Prompts,
     TensorSpec,
     Weights,
-    file_ref,
     write_manifest,
 )
-from pam_edge.bundle.config import NANO, LanguageConfig
 
 LANGUAGE = LanguageConfig(vocab_size=8, hidden_size=4, layers=1, heads=2, kv_heads=1, mlp=8, head_dim=2)
 

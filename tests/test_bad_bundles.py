@@ -17,8 +17,9 @@ from command import pam_edge, refused
 from exported import Exported
 from small_bundle import replace, write_signed
 
-from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import Golden, GoldenMeta, golden_bytes
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import IntegrityError
 
 if TYPE_CHECKING:

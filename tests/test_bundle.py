@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from small_bundle import small_bundle, small_manifest, write_signed
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import (
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     SCHEMA,
-    Bundle,
     Verification,
     read_manifest,
     write_manifest,

@@ -18,7 +18,8 @@ from exported import Exported
 from PIL import Image
 from small_bundle import small_bundle
 
-from pam_edge.bundle.bundle import SCHEMA, Bundle, Check, Verification, write_manifest
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import SCHEMA, Check, Verification, write_manifest
 from pam_edge.cli import app, console
 from pam_edge.core import system_info
 from pam_edge.core.errors import UsageError
@@ -141,7 +142,7 @@ def test_a_licence_that_forbids_trade_is_shown_by_inspect_and_told_once_by_run(
 
 
 def test_no_text_of_a_bundle_drives_the_terminal(exported: Exported, tmp_path: Path) -> None:
-    from pam_edge.bundle.bundle import Weights
+    from pam_edge.bundle.manifest import Weights
 
     folder = changed(exported.copy(tmp_path / "b"), weights=Weights(kind="files", source="\x1b[2Jgone\r\n"))
     out = pam_edge("inspect", folder).out
@@ -477,3 +478,10 @@ def test_usage_errors_name_what_was_written() -> None:
             read_tasks(tasks, None)
     assert read_tasks(None, None) == ["brief"]
     assert read_prompt(["-1.5,2", "3,4,0"], "1,2,3,4", None).points == ((-1.5, 2, 1), (3, 4, 0))
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pam_edge", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("pam-edge ")

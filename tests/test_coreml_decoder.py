@@ -15,6 +15,7 @@ pytest.importorskip("coremltools")
 
 from fake_coreml import FakeModel
 from mil_evaluator import Evaluated
+from reference_session import ReferenceSession
 
 from pam_edge.core.errors import IntegrityError, UsageError, WontFitError
 from pam_edge.export.backends.coreml.decoder import (
@@ -30,7 +31,6 @@ from pam_edge.quantize.blockwise import dequantize, quantize
 from pam_edge.quantize.schemes import scheme_named
 from pam_edge.runtimes.common.embedding import TokenTable
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
-from pam_edge.runtimes.common.reference import ReferenceSession
 from pam_edge.runtimes.coreml.decoder import StatefulDecoder
 
 # Widths in whole blocks, and a cache that a test can fill.

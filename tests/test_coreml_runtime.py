@@ -20,13 +20,14 @@ import coremltools as ct
 from fake_coreml import FakeModel, away, on_a_mac
 from test_coreml_decoder import CLOSE, LM, prompt, reference
 
-from pam_edge.bundle.bundle import Bundle, Graph, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError
 from pam_edge.export.backends.coreml.decoder import CHUNK, decoder_specs, language2coreml
 from pam_edge.export.decoder.embedding_file import language2embedding
 from pam_edge.quantize.schemes import FP32, scheme_named
-from pam_edge.runtimes.common.engines import open_decoder, open_session
+from pam_edge.runtimes.common.registry import open_decoder, open_session
 from pam_edge.runtimes.coreml.package_files import FIELDS, check_package, weight_files
 
 PACKAGE = "decoder.mlpackage"

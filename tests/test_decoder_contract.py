@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from engine_here import Made, made_once, plain, ready
 from fake_tensorrt import built, cached_bundle
+from reference_session import ReferenceSession
 from tiny_language import TINY, tiny_bundle, tiny_package, tiny_pte, tiny_weights
 
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import UsageError, WontFitError
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Decoder, open_decoder, open_session
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
-from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.runtimes.common.registry import open_decoder, open_session
+from pam_edge.runtimes.common.session import Decoder
 
 # Two of them over the plain session of an engine: "session" of ONNX Runtime's file, "plain" of TensorRT's.
 DECODERS = ("onnxruntime", "session", "reference", "plain", "tensorrt", "executorch", "coreml")

@@ -18,15 +18,16 @@ from executorch.runtime import Runtime
 from tiny_language import tiny_manifest, tiny_pte, tiny_weights
 from torch import Tensor, nn
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO, LanguageConfig
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
 from pam_edge.export.backends.executorch import graphs as exporter
 from pam_edge.export.backends.executorch.decoder import ROWS
 from pam_edge.export.backends.executorch.graphs import module2pte
 from pam_edge.export.backends.executorch.weights import filled, in_8_bits, weight_noise
 from pam_edge.quantize.schemes import SCHEMES, Rule, Scheme
-from pam_edge.runtimes.common.engines import open_session
+from pam_edge.runtimes.common.registry import open_session
 from pam_edge.runtimes.executorch.etdump import DELEGATE, executions
 from pam_edge.runtimes.executorch.session import EtDecoder, EtSession
 from pam_edge.verify.error_metrics import noise

@@ -18,9 +18,10 @@ from command import PROGRAM, finish, pam_edge, start
 from exported import Exported, digests
 
 from pam_edge.bundle import golden as thinning
-from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import NANO, PAM_1_5B, PAM_3B, Variant
 from pam_edge.bundle.golden import Golden
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core import system_info
 from pam_edge.core.errors import UsageError, WontFitError
 from pam_edge.export.checkpoint.checkpoint import expected_shapes

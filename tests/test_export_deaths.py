@@ -11,7 +11,7 @@ import pytest
 from command import PROGRAM, Result, finish, pam_edge, start
 from exported import Exported, digests
 
-from pam_edge.bundle.bundle import MANIFEST
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.export.driver import quantized
 from pam_edge.export.driver.build import GRAPHS, build, plan
 from pam_edge.export.driver.parts import recording

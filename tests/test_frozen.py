@@ -13,7 +13,8 @@ import pytest
 
 import pam_edge
 from pam_edge.benchmarks.harness.rows import read_rows
-from pam_edge.bundle.bundle import MANIFEST, SCHEMA, Bundle
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import MANIFEST, SCHEMA
 from pam_edge.verify.verify import verify
 
 HERE = Path(__file__).parent

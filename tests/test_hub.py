@@ -16,7 +16,8 @@ from command import pam_edge, refused
 from fake_hub import Hub, files_of, serving
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import Bundle, Weights
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Weights
 from pam_edge.core import system_info
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
 from pam_edge.export.checkpoint.hub_names import HubName, hub_name

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from reference_session import ReferenceSession
 from starved import starved
 from tiny_language import TINY, tiny_bundle, tiny_weights, weight_shapes
 
@@ -20,9 +21,8 @@ from pam_edge.export.decoder import tensors
 from pam_edge.export.decoder.tensors import PAGE
 from pam_edge.quantize.schemes import scheme_named
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import open_decoder
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
-from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.runtimes.common.registry import open_decoder
 
 UNTIED = msgspec.structs.replace(TINY, tied=False)
 

@@ -11,7 +11,7 @@ import torch
 from starved import starved
 from torch import Tensor, nn
 
-from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 

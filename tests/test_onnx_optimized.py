@@ -14,7 +14,8 @@ from pam_edge.core import user_cache
 
 pytest.importorskip("onnxruntime")
 
-from pam_edge.runtimes.common.engines import Array, open_session
+from pam_edge.runtimes.common.registry import open_session
+from pam_edge.runtimes.common.session import Array
 from pam_edge.runtimes.onnxruntime import optimized_copies
 
 GRAPHS = ("image_encoder", "mask_decoder", "perceiver")

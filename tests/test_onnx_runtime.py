@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tiny_language import TINY, tiny_bundle
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import IntegrityError, UsageError, WontFitError
-from pam_edge.runtimes.common.engines import open_decoder, open_session
 from pam_edge.runtimes.common.host_cache import HostCache
+from pam_edge.runtimes.common.registry import open_decoder, open_session
 from pam_edge.runtimes.onnxruntime.external_files import external_files
 from pam_edge.runtimes.onnxruntime.session import OrtDecoder
 

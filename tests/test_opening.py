@@ -16,8 +16,8 @@ from pam_edge.bundle.builtin import BUNDLE
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.image.preprocess import Prompt
 from pam_edge.pipeline.pam import load
-from pam_edge.runtimes.common.engines import Decoder, Session
 from pam_edge.runtimes.common.open_graphs import Engine, Graphs
+from pam_edge.runtimes.common.session import Decoder, Session
 
 
 class Slow:

@@ -17,7 +17,8 @@ from golden import reference
 from golden.reference import ASKED, PROMPTS
 from tiny_language import tiny_manifest
 
-from pam_edge.bundle.bundle import Bundle, Graph, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
+from pam_edge.bundle.manifest import Graph
 from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, language2onnx
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.checkpoint.checkpoint import load_language, load_perceiver, load_vision
@@ -30,7 +31,8 @@ from pam_edge.export.graphs.image_graphs import (
     graph_specs,
 )
 from pam_edge.export.graphs.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph, PerceiverFrameGraph
-from pam_edge.runtimes.common.engines import Decoder, Session, open_decoder, open_session
+from pam_edge.runtimes.common.registry import open_decoder, open_session
+from pam_edge.runtimes.common.session import Decoder, Session
 
 if TYPE_CHECKING:
     from pam_edge.export.checkpoint.checkpoint import Checkpoint

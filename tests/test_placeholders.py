@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pam_edge.bundle.bundle import TensorSpec, Weights
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import TensorSpec, Weights
 from pam_edge.core.errors import IntegrityError
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.checkpoint import placeholders

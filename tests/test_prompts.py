@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from pam_edge.bundle.bundle import Prompts
+from pam_edge.bundle.manifest import Prompts
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.text.tokenization import PAM_PROMPTS, Question, Texts, task_name
 

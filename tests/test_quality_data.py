@@ -19,7 +19,7 @@ from pam_edge.benchmarks.quality.cases import Case, Source
 from pam_edge.benchmarks.quality.pictures import evaluate
 from pam_edge.benchmarks.quality.world_cases import world_source
 from pam_edge.benchmarks.synthetic.write import write_clips, write_images
-from pam_edge.bundle.bundle import write_manifest
+from pam_edge.bundle.manifest import write_manifest
 from pam_edge.cli import app
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError
 from pam_edge.image import coco_rle

@@ -18,10 +18,11 @@ from onnx import numpy_helper
 from small_bundle import replace
 
 from pam_edge.benchmarks.quality.calibration import samples_for, world_samples
-from pam_edge.bundle.bundle import MANIFEST, Bundle
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core import system_info
 from pam_edge.core.errors import IntegrityError, UsageError
-from pam_edge.export.decoder.float_weights import DecoderWeights
+from pam_edge.export.backends.onnxruntime.float_weights import DecoderWeights
 from pam_edge.export.driver.quantized import QuantizePlan, plan_quantize, quantize_bundle
 from pam_edge.export.driver.sensitivity_report import sensitivity_report, to_rows
 from pam_edge.export.driver.workspace import STATE

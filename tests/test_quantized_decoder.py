@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from reference_session import ReferenceSession
 from tiny_language import TINY, tiny_bundle, tiny_weights
 
 from pam_edge.bundle.bundle import Bundle
@@ -21,9 +22,8 @@ from pam_edge.pipeline.generation import bundle_step_bytes
 from pam_edge.quantize.blockwise import Blocks, dequantize, quantize
 from pam_edge.quantize.schemes import Rule, Scheme
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import open_decoder
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
-from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.runtimes.common.registry import open_decoder
 
 Q8 = Scheme("q8", "", (Rule("q8", graph="decoder", dimensions=2),))
 Q4 = Scheme(

@@ -19,12 +19,14 @@ from fake_tensorrt import built
 from tiny_language import tiny_manifest
 from torch import Tensor, nn
 
-from pam_edge.bundle.bundle import Bundle, Graph, Profile, TensorSpec, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import Graph, Profile, TensorSpec
 from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.quantize.schemes import scheme_named
-from pam_edge.runtimes.common.engines import Session, open_session
+from pam_edge.runtimes.common.registry import open_session
+from pam_edge.runtimes.common.session import Session
 
 SESSIONS = ("onnxruntime", "plain", "tensorrt", "executorch", "coreml")
 COUNT, MOST, WIDTH = 5, 20, 8

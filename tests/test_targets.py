@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import pytest
 from tiny_language import tiny_manifest
 
-from pam_edge.bundle.bundle import Bundle, FileRef
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import NANO, PAM_1_5B, PAM_3B, variant_named
 from pam_edge.bundle.golden import Limits
+from pam_edge.bundle.manifest import FileRef
+from pam_edge.cli.targets import target_details
 from pam_edge.core.errors import EnvironmentProblem, UsageError, WontFitError
 from pam_edge.export.backends.base import Appetite, writer_for
 from pam_edge.export.checkpoint.checkpoint import expected_shapes
 from pam_edge.export.driver.forecast import check_suits, forecast
 from pam_edge.quantize.schemes import FP32, scheme_named
-from pam_edge.render.tables import target_details
-from pam_edge.runtimes.common.engines import check_engine, open_decoder, open_session
-from pam_edge.targets import TARGETS, Runtime, Target, scheme_for, target_named
+from pam_edge.runtimes.common.registry import ENGINES, check_engine, open_decoder, open_session
+from pam_edge.targets import TARGETS, Target, scheme_for, target_named
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_rows_are_unique_and_fit_the_bundle_s_names() -> None:
     assert len({t.name for t in TARGETS}) == len(TARGETS)
+    engines = {record.name for record in ENGINES}
     for target in TARGETS:
+        assert target.runtime in engines
         for name in (target.name, target.runtime, *target.schemes):
             assert re.fullmatch(r"[a-z][a-z0-9_.\-]{0,63}", name)
         assert target.schemes
@@ -83,9 +94,8 @@ def test_a_scheme_is_the_default_or_a_possible_one() -> None:
         scheme_for(cpu, "int1")
 
 
-@pytest.mark.parametrize("runtime", get_args(Runtime))
-def test_every_runtime_is_known_to_the_run_side(runtime: Runtime, tmp_path: Path) -> None:
-    """There is no registry: a new name needs its case in three functions."""
+@pytest.mark.parametrize("runtime", [record.name for record in ENGINES])
+def test_every_engine_opens_or_says_what_is_missing(runtime: str, tmp_path: Path) -> None:
     nothing = FileRef(path="nothing", bytes=0, sha256="0" * 64)
     manifest = msgspec.structs.replace(tiny_manifest(NANO, (), nothing), runtime=runtime)
     bundle = Bundle(tmp_path, manifest)
@@ -95,6 +105,13 @@ def test_every_runtime_is_known_to_the_run_side(runtime: Runtime, tmp_path: Path
             call()
         except (EnvironmentProblem, UsageError) as e:  # absent here, or the bundle has no such graph
             assert "unknown to this version" not in str(e)
+
+
+def test_every_record_names_modules_and_an_extra_that_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for record in ENGINES:
+        assert find_spec(record.opener) and find_spec(record.writer), record.name
+        assert not record.extra or record.packages[0] in "".join(extras[record.extra])
 
 
 def test_a_cache_of_fixed_length_counts_whole() -> None:

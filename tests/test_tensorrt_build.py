@@ -10,9 +10,10 @@ import pytest
 from command import pam_edge
 from fake_tensorrt import ORIN, FakeStream, cached_bundle, compiler, install
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.runtimes.common.engines import open_decoder
+from pam_edge.runtimes.common.registry import open_decoder
 from pam_edge.runtimes.tensorrt.build import build_engines, maker_here
 from pam_edge.runtimes.tensorrt.engine_files import engine_bytes, engine_path, record_path, stale
 from pam_edge.runtimes.tensorrt.session import check_profile

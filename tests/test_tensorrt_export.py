@@ -8,7 +8,8 @@ import onnx
 import pytest
 from command import pam_edge
 
-from pam_edge.bundle.bundle import Bundle, Verification
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Verification
 
 SCHEME = "int4"  # the default: its bundle has every form that TensorRT's files take
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from fake_tensorrt import cached_bundle
+from reference_session import ReferenceSession
 from tiny_language import TINY, tiny_weights
 
 from pam_edge.bundle.bundle import Bundle
@@ -19,9 +20,8 @@ from pam_edge.export.checkpoint.keys import EMBED_TOKENS
 from pam_edge.quantize.blockwise import fitted_scales, rounded
 from pam_edge.quantize.schemes import scheme_named
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import open_decoder
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
-from pam_edge.runtimes.common.reference import ReferenceSession
+from pam_edge.runtimes.common.registry import open_decoder
 from pam_edge.verify.error_metrics import noise
 
 WIDE = msgspec.structs.replace(TINY, hidden_size=128, mlp=192, vocab_size=301)  # rows that blocks divide

@@ -12,10 +12,11 @@ from exported import Exported, digests
 from small_bundle import small_bundle
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import Bundle, Check, Manifest, Verification, write_manifest
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Check, Manifest, Verification, write_manifest
 from pam_edge.cli import doctor
 from pam_edge.core import user_cache
-from pam_edge.runtimes.common.engines import engine_version
+from pam_edge.runtimes.common.registry import engine_version
 from pam_edge.verify import verified_here, verify
 from pam_edge.verify.verified_here import look_up, remember, verdict, warnings
 

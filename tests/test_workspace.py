@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_bundle import small_bundle
 
-from pam_edge.bundle.bundle import MANIFEST
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
 from pam_edge.export.driver.workspace import LOCK, PARTIAL, STATE, Workspace, files_under
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Embedding, FileRef, Graph, Manifest, Prompts, Weights, file_ref
+from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO, LanguageConfig, Variant
+from pam_edge.bundle.manifest import Embedding, FileRef, Graph, Manifest, Prompts, Weights
 from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, embedding_record, language2onnx
 from pam_edge.quantize.schemes import FP32, Scheme
 

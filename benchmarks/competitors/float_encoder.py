@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from pam_edge.bundle.bundle import Embedding, Graph, Manifest, file_ref, write_manifest
+from pam_edge.bundle.bundle import file_ref
 from pam_edge.bundle.config import NANO
+from pam_edge.bundle.manifest import Embedding, Graph, Manifest, write_manifest
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.checkpoint.checkpoint import load_vision, open_checkpoint
 from pam_edge.export.graphs.image_graphs import ImageEncoderGraph, graph_specs

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pam_edge.benchmarks.harness.worker import Worker
-from pam_edge.bundle.bundle import MANIFEST, Bundle, file_ref, sha256_of
+from pam_edge.bundle.bundle import Bundle, file_ref, sha256_of
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import DeviceError, EnvironmentProblem, UsageError
 
 ROOT = "/data/local/tmp/pam-edge"

@@ -20,7 +20,8 @@ from pam_edge.benchmarks.devices import agent
 from pam_edge.benchmarks.devices.local import RUNNER
 from pam_edge.benchmarks.devices.pack import Platform, fetched_wheels, own_wheel
 from pam_edge.benchmarks.harness.worker import Worker
-from pam_edge.bundle.bundle import MANIFEST, Bundle, file_ref, sha256_of
+from pam_edge.bundle.bundle import Bundle, file_ref, sha256_of
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import DeviceError
 
 Environment = Literal["fetched", "own"]

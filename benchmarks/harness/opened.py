@@ -14,8 +14,9 @@ import msgspec
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import UsageError
 from pam_edge.pipeline.pam import Pam
-from pam_edge.runtimes.common.engines import Decoder, Session, open_decoder, open_session
 from pam_edge.runtimes.common.open_graphs import Engine
+from pam_edge.runtimes.common.registry import open_decoder, open_session
+from pam_edge.runtimes.common.session import Decoder, Session
 
 if TYPE_CHECKING:
     from pam_edge.runtimes.executorch.etdump import Execution

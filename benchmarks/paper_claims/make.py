@@ -22,8 +22,9 @@ import numpy as np
 
 from pam_edge.benchmarks.paper_claims.systems import System, of_word
 from pam_edge.benchmarks.paper_claims.towers import SEED, Cut, cuts
-from pam_edge.bundle.bundle import Embedding, FileRef, Graph, Manifest, Weights, file_ref, write_manifest
+from pam_edge.bundle.bundle import file_ref
 from pam_edge.bundle.config import LanguageConfig, Variant
+from pam_edge.bundle.manifest import Embedding, FileRef, Graph, Manifest, Weights, write_manifest
 from pam_edge.export.backends.onnxruntime.decoder import (
     decoder_specs,
     embedding_record,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pam_edge.benchmarks.paper_claims.systems import STC_DEPTH, System, Tower
-from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.bundle.manifest import TensorSpec
 
 SEED = 7
 Cut = tuple[str, nn.Module, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # name, module, inputs, outputs

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from pam_edge.bundle.bundle import MANIFEST, Bundle, sha256_of
+from pam_edge.bundle.bundle import Bundle, sha256_of
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.render.tables import clean
 
 SCHEMA = 1

@@ -22,7 +22,7 @@ from pam_edge.benchmarks.harness.scene import clicks, picture
 from pam_edge.core.user_cache import ENV
 from pam_edge.image.preprocess import Prompt
 from pam_edge.pipeline.pam import load
-from pam_edge.runtimes.common.engines import check_engine
+from pam_edge.runtimes.common.registry import check_engine
 
 _TIMES = ("open", "first mask", "answer")
 

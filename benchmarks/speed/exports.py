@@ -28,7 +28,8 @@ import msgspec
 
 from pam_edge.benchmarks.harness.machine import Ticks, Watch, this_commit, this_machine
 from pam_edge.benchmarks.harness.rows import Load, Machine
-from pam_edge.bundle.bundle import MANIFEST, Bundle, sha256_of
+from pam_edge.bundle.bundle import Bundle, sha256_of
+from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, cannot_write
 
 RESULTS = Path("benchmarks/results/exports.jsonl")

@@ -24,8 +24,9 @@ from pam_edge.benchmarks.harness.worker import serve
 from pam_edge.benchmarks.speed.tasks import GRAPHS, TASKS, as_work, open_for, take_turn
 from pam_edge.core.errors import UsageError
 from pam_edge.core.system_info import available_memory, cores
+from pam_edge.runtimes.common.registry import ENGINES
 
-PACKAGES = ("pam-edge", "onnxruntime", "tensorrt", "executorch", "coremltools", "numpy")
+PACKAGES = ("pam-edge", *dict.fromkeys(record.packages[0] for record in ENGINES), "numpy")
 _READ = 256 << 20  # bytes a thread, where memory is plenty: many times any cache
 
 

@@ -7,15 +7,16 @@ one graph at a time as a `Job`, and leaves a bundle's files. Knows no engine and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
-from typing_extensions import assert_never
-
-from pam_edge.bundle.bundle import Bundle, Check, Graph, TensorSpec, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
+from pam_edge.bundle.manifest import Check, Graph, TensorSpec, Verification
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.driver.parts import Part, Recorded, Tell
@@ -23,7 +24,8 @@ from pam_edge.export.driver.workspace import Workspace
 from pam_edge.export.graphs.image_graphs import GraphName
 from pam_edge.quantize.calibration import Samples
 from pam_edge.quantize.schemes import Scheme
-from pam_edge.targets import Runtime, Tolerance
+from pam_edge.runtimes.common.registry import engine_named
+from pam_edge.targets import Tolerance
 
 # Positions of a clip of 16 frames (1,043 + 15 * 275 of PAM), its question and a long answer: what a cache is
 # made for where its length is fixed.
@@ -107,37 +109,26 @@ class Writer(Protocol):
         ...
 
 
-def writer_for(runtime: Runtime) -> Writer:
-    """The engine's writer. Raises EnvironmentProblem where a package that it needs is missing."""
-    match runtime:
-        case "onnxruntime":
-            from pam_edge.export.backends.onnxruntime import writer as onnxruntime_writer
+def writer_for(runtime: str) -> Writer:
+    """The engine's writer. Raises EnvironmentProblem for an unknown engine, or for a missing package."""
+    record = engine_named(runtime)
+    try:
+        with _quiet(record.packages):
+            return cast("Writer", import_module(record.writer))
+    except ModuleNotFoundError as e:
+        extras = ",".join(filter(None, ("export", record.extra)))
+        raise EnvironmentProblem(f"this target needs {e.name}: pip install 'pam-edge[{extras}]'") from e
 
-            return onnxruntime_writer
-        case "tensorrt" | "tensorrt_rtx":
-            from pam_edge.export.backends.tensorrt import writer as tensorrt_writer
 
-            return tensorrt_writer
-        case "executorch":
-            from pam_edge.export.backends.executorch import writer as executorch_writer
-
-            return executorch_writer
-        case "executorch_vulkan":
-            from pam_edge.export.backends.executorch import vulkan_writer
-
-            return vulkan_writer
-        case "coreml":
-            logger = logging.getLogger("coremltools")
-            level = logger.level
-            logger.setLevel(logging.ERROR)  # it tells every time what it lacks on other systems than macOS
-            try:
-                from pam_edge.export.backends.coreml import writer as coreml_writer
-            except ModuleNotFoundError as e:
-                raise EnvironmentProblem(
-                    f"this target needs {e.name}: pip install 'pam-edge[export,apple]'"
-                ) from e
-            finally:
-                logger.setLevel(level)
-            return coreml_writer
-        case other:
-            assert_never(other)
+@contextmanager
+def _quiet(packages: Sequence[str]) -> Iterator[None]:
+    """Without the warnings of packages being imported: coremltools warns on every system but macOS."""
+    loggers = [logging.getLogger(package) for package in packages]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import Weights
 from pam_edge.bundle.config import (
     VARIANTS,
     Licence,
@@ -30,6 +29,7 @@ from pam_edge.bundle.config import (
     variant_named,
     vision_from_sam2,
 )
+from pam_edge.bundle.manifest import Weights
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.export.checkpoint.keys import LM_HEAD
 from pam_edge.export.checkpoint.pam_folder import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pam_edge.bundle.config import LanguageConfig
-from pam_edge.export.backends.onnxruntime.decoder import NAME
+from pam_edge.export.decoder.onnx_graph import NAME
 from pam_edge.export.decoder.tensors import Better, Tensors
 from pam_edge.export.model.language import DecoderLayer, rotation
 from pam_edge.quantize.blockwise import Bits

@@ -13,8 +13,8 @@ from typing import Literal
 import onnx
 from onnx import TensorProto, helper
 
-from pam_edge.bundle.bundle import TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import UsageError
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.decoder.tensors import ROPE_COS, ROPE_SIN, Band, Weight, bands, paged

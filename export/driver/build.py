@@ -14,15 +14,17 @@ from pathlib import Path
 import msgspec
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import SCHEMA, Bundle, FileRef, Graph, Manifest, Weights
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
+from pam_edge.bundle.manifest import SCHEMA, FileRef, Graph, Manifest, Weights
 from pam_edge.core import system_info
 from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.base import Job, Writer, writer_for
-from pam_edge.export.backends.onnxruntime.decoder import EMBEDDING, embedding_record
+from pam_edge.export.backends.onnxruntime.decoder import embedding_record
 from pam_edge.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pam_edge.export.checkpoint.fingerprint import fingerprint
 from pam_edge.export.checkpoint.hub_names import HubFiles
+from pam_edge.export.decoder.onnx_graph import EMBEDDING
 from pam_edge.export.driver.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.driver.forecast import Forecast, forecast
 from pam_edge.export.driver.parts import Part, load_recording, recording, save_recording, split_told

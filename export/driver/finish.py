@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pam_edge.bundle.bundle import Bundle, Check, Manifest, Verification, write_manifest
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Check, Manifest, Verification, write_manifest
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.backends.onnxruntime.oldest_engine import oldest_engine
 from pam_edge.export.driver.workspace import Workspace

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.export.backends.onnxruntime.decoder import planned
 from pam_edge.export.decoder.tensors import AT_ONCE
 from pam_edge.export.driver.forecast import (

@@ -14,23 +14,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-import onnx_ir as ir
 
-from pam_edge.bundle.bundle import Bundle, Check, FileRef, Manifest
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import Losses
-from pam_edge.core.errors import UsageError, cannot_write
-from pam_edge.export.backends.onnxruntime.decoder import EMBEDDING, embedding_record, language2onnx
-from pam_edge.export.decoder.float_weights import DecoderWeights
-from pam_edge.export.decoder.weight_check import weight_check
+from pam_edge.bundle.manifest import Check, FileRef, Manifest
+from pam_edge.core.errors import UsageError
+from pam_edge.export.backends.onnxruntime.decoder import embedding_record, language2onnx
+from pam_edge.export.backends.onnxruntime.float_weights import DecoderWeights
+from pam_edge.export.backends.onnxruntime.static_graphs import float_graph, static_graph, stored_graph
+from pam_edge.export.backends.onnxruntime.weight_check import weight_check
+from pam_edge.export.decoder.onnx_graph import EMBEDDING
 from pam_edge.export.driver.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.driver.forecast import Forecast
 from pam_edge.export.driver.quantize_forecast import quantize_forecast
 from pam_edge.export.driver.workspace import Workspace
-from pam_edge.quantize.calibration import Calibrated, Samples, calibrate
-from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
+from pam_edge.quantize.calibration import Samples
 from pam_edge.quantize.reference import reference_golden
 from pam_edge.quantize.schemes import Scheme, scheme_named
-from pam_edge.quantize.static import find_layers, quantize_static
 from pam_edge.targets import target_named
 from pam_edge.verify.verify import require_ok
 
@@ -138,67 +138,14 @@ def _make(
                 tell=tell,
             )
         case _:
-            made = _stored(source, name, place, settled.scheme)
+            made = stored_graph(source, name, place, settled.scheme)
     return tuple(path.name for path in made)
-
-
-def static_graph(
-    graph: Path,
-    name: Calibrated,
-    place: Path,
-    *,
-    scheme: Scheme,
-    samples: Samples,
-    work: Path,
-    image_size: int,
-    tell: Callable[[float], None],
-) -> tuple[Path, ...]:
-    """Write the float `graph` into `place` with the layers that `scheme` wants in w8a8; return its files.
-
-    `work` is the bundle's folder of calibration; see `calibrate`.
-    """
-    layers = find_layers(graph, partial(scheme.storage, name))
-    sources = list(dict.fromkeys(layer.source for layer in layers))
-    ranges = calibrate(
-        name, graph, sources, samples, work, image_size=image_size, tell=lambda part: tell(0.9 * part)
-    )
-    storage = partial(scheme.storage, name)
-    return quantize_static(graph, place / f"{name}.onnx", layers, ranges, storage=storage)
-
-
-def float_graph(source: Bundle, name: str, calibration: Path) -> Path:
-    """A graph's file with its weights in 32 bits, as layers are looked for; in `calibration` if made."""
-    path = source.path(source.graph(name).files[0])
-    if source.manifest.scheme == "fp32":
-        return path
-    calibration.mkdir(parents=True, exist_ok=True)
-    wide = calibration / path.name
-    model = ir.load(path)
-    store_in_32_bits(model)
-    large = len(source.graph(name).files) > 1
-    try:
-        ir.save(model, wide, external_data=wide.with_suffix(".bin").name if large else None)
-    except OSError as e:
-        raise cannot_write(wide, e) from e
-    return wide
 
 
 def _weights(settled: QuantizePlan, folder: Path) -> Check:
     source = settled.source
     language, limit = source.manifest.variant.language, settled.losses.weights
     return weight_check(folder, DecoderWeights(source), language, scheme=settled.scheme, limit=limit)
-
-
-def _stored(source: Bundle, name: str, place: Path, scheme: Scheme) -> tuple[Path, ...]:
-    """A float graph as it is, but for weights that the scheme stores in 16 bits."""
-    files = tuple(place / ref.path for ref in source.graph(name).files)
-    model = ir.load(source.path(source.graph(name).files[0]))
-    store_in_16_bits(model, partial(scheme.storage, name))
-    try:
-        ir.save(model, files[0], external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(files[0], e) from e
-    return files
 
 
 def _manifest(settled: QuantizePlan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:

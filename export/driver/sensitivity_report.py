@@ -18,8 +18,9 @@ import numpy as np
 
 from pam_edge.bundle.golden import Golden
 from pam_edge.export.backends.onnxruntime.decoder import planned
-from pam_edge.export.decoder.float_weights import DecoderWeights
-from pam_edge.export.driver.quantized import QuantizePlan, float_graph
+from pam_edge.export.backends.onnxruntime.float_weights import DecoderWeights
+from pam_edge.export.backends.onnxruntime.static_graphs import float_graph
+from pam_edge.export.driver.quantized import QuantizePlan
 from pam_edge.quantize.blockwise import BITS, dequantize, quantize
 from pam_edge.quantize.calibration import CALIBRATED, calibrate
 from pam_edge.quantize.sensitivity import keep_float, sensitivity

@@ -18,15 +18,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from pam_edge.bundle.bundle import (
-    MANIFEST,
-    FileName,
-    FileRef,
-    file_ref,
-    read_manifest,
-    sha256_of,
-    through_a_link,
-)
+from pam_edge.bundle.bundle import file_ref, sha256_of, through_a_link
+from pam_edge.bundle.manifest import MANIFEST, FileName, FileRef, read_manifest
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, cannot_write
 
 STATE, PARTIAL, LOCK = "export.json", "export.partial", "export.lock"

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
-from pam_edge.bundle.bundle import TensorSpec
 from pam_edge.bundle.config import Variant
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import MaskHead, Segmented, VisionTower
 

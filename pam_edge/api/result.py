@@ -167,7 +167,7 @@ def plot(results: Sequence[Result], image: ImageSource | None) -> Image.Image:
 
 def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) -> Path:
     """A picture of results, or their record as JSON, by the path's ending."""
-    from pam_edge.cli.arguments import PICTURES
+    from pam_edge.render.image_writer import PICTURES
 
     place = Path(path)
     ending = place.suffix.lower()
@@ -183,7 +183,7 @@ def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) ->
 
 
 def _write(picture: Image.Image, path: Path) -> Path:
-    from pam_edge.cli.arguments import save_picture
+    from pam_edge.render.image_writer import save_picture
 
     save_picture(picture, path)
     return path

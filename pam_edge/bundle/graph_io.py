@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, UsageError
 
 Borders = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # graph to inputs and outputs

@@ -276,7 +276,7 @@ def targets(
     import msgspec
 
     from pam_edge.cli.console import show, show_json
-    from pam_edge.render.tables import target_details, targets_table
+    from pam_edge.cli.targets import target_details, targets_table
     from pam_edge.targets import TARGETS, target_named
 
     rows = TARGETS if name is None else (target_named(name),)

@@ -5,20 +5,16 @@ Says what is wrong in the words the user wrote. Knows no model and prints nothin
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from pam_edge.core.errors import EnvironmentProblem, UsageError, cannot_write
 from pam_edge.image.preprocess import Prompt, load_mask
+from pam_edge.render.image_writer import PICTURES
 from pam_edge.text.tokenization import Lang, Question, Task, Texts
 from pam_edge.video.stream import Captions
-
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def read_prompt(points: Sequence[str], box: str | None, mask: Path | None) -> Prompt:
@@ -120,19 +116,6 @@ def check_apart(source: str, places: Mapping[str, Path | None]) -> None:
         if other := taken.get(os.path.realpath(path)):
             raise UsageError(f"{option} {path} is {other}: name another file")
         taken[os.path.realpath(path)] = f"the file of {option}"
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all. Raises WontFitError on a full disk, else EnvironmentProblem."""
-    buffer = io.BytesIO()
-    picture.save(buffer, PICTURES[path.suffix.lower()])
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
 
 
 def _point(text: str) -> tuple[float, float, int]:

@@ -19,7 +19,7 @@ from pam_edge.core import system_info, user_cache
 from pam_edge.core.cpu_kind import cpu_kind
 from pam_edge.core.errors import PamEdgeError
 from pam_edge.render.tables import clean, columns, size
-from pam_edge.runtimes.common.engines import check_engine
+from pam_edge.runtimes.common.registry import check_engine
 from pam_edge.targets import TARGETS
 from pam_edge.verify.verified_here import look_up, verdict, warnings
 

@@ -14,8 +14,8 @@ from pam_edge.cli.options import BundleFolder, Calibrate, Force
 from pam_edge.core.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
-    from pam_edge.bundle.bundle import Weights
     from pam_edge.bundle.config import Variant
+    from pam_edge.bundle.manifest import Weights
     from pam_edge.export.driver.quantized import QuantizePlan
     from pam_edge.quantize.calibration import Samples
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Manifest
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Manifest
 from pam_edge.core.errors import UsageError, WontFitError
 from pam_edge.pipeline.results import Answer, Piece
-from pam_edge.runtimes.common.engines import Decoder
+from pam_edge.runtimes.common.session import Decoder
 from pam_edge.text.decoding import Sampling, Token, generate
 from pam_edge.text.tokenization import Lang, Task, Texts, task_name
 

@@ -36,8 +36,9 @@ from pam_edge.image.preprocess import (
 )
 from pam_edge.pipeline.generation import Description, Limits, Prefix, bundle_step_bytes
 from pam_edge.pipeline.results import Answer, Region, Seen
-from pam_edge.runtimes.common.engines import Decoder, open_decoder, open_session, opens_concurrently
 from pam_edge.runtimes.common.open_graphs import DECODER, Engine, Graphs
+from pam_edge.runtimes.common.registry import open_decoder, open_session, opens_concurrently
+from pam_edge.runtimes.common.session import Decoder
 from pam_edge.text.decoding import Sampling
 from pam_edge.text.tokenization import Lang, Task, Texts
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.core.errors import QualityError, UsageError
-from pam_edge.runtimes.common.engines import Decoder
+from pam_edge.runtimes.common.session import Decoder
 
 Floats = npt.NDArray[np.float32]
 Sampler = Callable[[Floats], int]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer, decoders
 
-from pam_edge.bundle.bundle import Prompts
+from pam_edge.bundle.manifest import Prompts
 from pam_edge.core.errors import IntegrityError, PamEdgeError, UsageError
 
 Lang = Literal["en", "zh"]

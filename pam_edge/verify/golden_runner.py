@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import Golden, Told
 from pam_edge.bundle.graph_io import slots
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, QualityError, UsageError
 from pam_edge.image.preprocess import Prompt, normalized
 from pam_edge.pipeline.pam import load
-from pam_edge.runtimes.common.engines import open_decoder, open_session
+from pam_edge.runtimes.common.registry import open_decoder, open_session
 from pam_edge.video.memory_bank import remembered_case
 
 Array = npt.NDArray[Any]

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Check
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import HUGE, Array, Golden, Losses, thinned
+from pam_edge.bundle.manifest import Check
 from pam_edge.verify.error_metrics import (
     clear_tokens,
     clearly,

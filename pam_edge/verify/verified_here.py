@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import msgspec
 
 from pam_edge.bundle import builtin
-from pam_edge.bundle.bundle import Bundle, Verification
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Verification
 from pam_edge.core import user_cache
 from pam_edge.core.cpu_kind import cpu_kind
-from pam_edge.runtimes.common.engines import computes_on_cpu, engine_version
+from pam_edge.runtimes.common.registry import computes_on_cpu, engine_version
 
 _FOLDER = "verified"
 _MAX_BYTES = 4096

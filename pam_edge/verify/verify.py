@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pam_edge.bundle.bundle import Bundle, Check, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.golden import Golden, Limits, relative_error
+from pam_edge.bundle.manifest import Check, Verification
 from pam_edge.core.cpu_kind import cpu_kind
 from pam_edge.core.errors import QualityError
 from pam_edge.core.system_info import describe_host
-from pam_edge.runtimes.common.engines import engine_version
+from pam_edge.runtimes.common.registry import engine_version
 from pam_edge.verify.golden_runner import ANSWER, Tell, answer, replay, teacher_forced
 from pam_edge.verify.quantization_gate import check, losses_of
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pam_edge.core.timing import ms_since
 from pam_edge.pipeline.generation import Description, Limits, Prefix
 from pam_edge.pipeline.pam import Pam
-from pam_edge.runtimes.common.engines import Decoder
+from pam_edge.runtimes.common.session import Decoder
 from pam_edge.text.decoding import Sampling
 from pam_edge.text.tokenization import Lang, Texts
 from pam_edge.video.tracker import Tracked

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.bundle.bundle import Graph, TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import UsageError, WontFitError
 
 Floats = npt.NDArray[np.float32]

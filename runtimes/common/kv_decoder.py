@@ -15,7 +15,7 @@ import numpy as np
 from pam_edge.bundle.config import LanguageConfig
 from pam_edge.runtimes.common.checks import check_branch, check_embeds, check_keep, check_length
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Array, Floats, Session
+from pam_edge.runtimes.common.session import Array, Floats, Session
 
 
 @dataclass(frozen=True)

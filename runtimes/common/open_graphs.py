@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from pam_edge.core.errors import UsageError
-from pam_edge.runtimes.common.engines import Decoder, Session
+from pam_edge.runtimes.common.session import Decoder, Session
 
 DECODER = "decoder"  # the graph that a `Decoder` runs; every other is a `Session`
 

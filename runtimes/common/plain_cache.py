@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Array, Session
 from pam_edge.runtimes.common.kv_decoder import KvDecoder
+from pam_edge.runtimes.common.session import Array, Session
 
 
 def is_plain(graph: Graph) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Graph
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, PamEdgeError, WontFitError
 from pam_edge.runtimes.common.checks import (
     check_branch,
@@ -30,7 +30,7 @@ from pam_edge.runtimes.common.checks import (
     check_tokens,
 )
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Array, Floats
+from pam_edge.runtimes.common.session import Array, Floats
 
 STATES = ("keys", "values")
 

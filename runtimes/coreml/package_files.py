@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pam_edge.bundle.bundle import Bundle, Graph, through_a_link
+from pam_edge.bundle.bundle import Bundle, through_a_link
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError
-from pam_edge.runtimes.onnxruntime.external_files import fields
+from pam_edge.runtimes.common.protobuf import fields
 
 _PROGRAM, _WEIGHTS = "com.apple.CoreML/model.mlmodel", "com.apple.CoreML/weights"
 _HELD = {"Manifest.json", f"Data/{_PROGRAM}", f"Data/{_WEIGHTS}/weight.bin"}

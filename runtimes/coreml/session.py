@@ -10,7 +10,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError
 from pam_edge.runtimes.common.embedding import TokenTable
 from pam_edge.runtimes.coreml.decoder import STATES, PackageSession, StatefulDecoder

@@ -19,13 +19,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 from pam_edge.runtimes.common.cached_rows import CachedRows
 from pam_edge.runtimes.common.checks import check_embeds, check_feeds, check_room, check_tokens
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Array, Floats
 from pam_edge.runtimes.common.host_cache import HostCache
+from pam_edge.runtimes.common.session import Array, Floats
 from pam_edge.runtimes.executorch.etdump import Execution, executions
 
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations

@@ -1,17 +1,17 @@
 """Which other files an ONNX file reads, found without the onnx package.
 
 A hostile graph may name any file of the machine as its weights, and not every engine version refuses; this
-looks before an engine does. It walks protobuf's wire format along the messages of onnx.proto that can hold a
-tensor.
+looks before an engine does. It walks the messages of onnx.proto that can hold a tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError
+from pam_edge.runtimes.common.protobuf import fields
 
 _LOCATION = b"location"  # the key of an external tensor's file
 
@@ -73,38 +73,3 @@ def external_files(path: Path) -> set[str]:
 
 def _unreadable(path: Path, e: Exception) -> IntegrityError:
     return IntegrityError(f"{path} is not a readable ONNX file ({e}); copy or export the bundle again")
-
-
-def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Field numbers and contents of a message; numbers (varints and fixed widths) are passed over."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        match tag & 7:
-            case 0:  # varint
-                _, at = _varint(message, at)
-            case 1:
-                at += 8
-            case 5:
-                at += 4
-            case 2:  # bytes, or a message
-                size, at = _varint(message, at)
-                if size > len(message) - at:
-                    raise ValueError("cut short")
-                yield tag >> 3, message[at : at + size]
-                at += size
-            case other:
-                raise ValueError(f"wire type {other}")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number and where the next field starts."""
-    value = 0
-    for i in range(10):
-        if at + i >= len(message):
-            raise ValueError("cut short")
-        byte = message[at + i]
-        value |= (byte & 0x7F) << 7 * i
-        if byte < 0x80:
-            return value, at + i + 1
-    raise ValueError("number over 64 bits")

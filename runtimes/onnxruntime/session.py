@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, WontFitError
 from pam_edge.runtimes.common.cached_rows import CachedRows
 from pam_edge.runtimes.common.checks import check_embeds, check_feeds, check_room, check_tokens
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Array, Floats
 from pam_edge.runtimes.common.host_cache import HostCache
+from pam_edge.runtimes.common.session import Array, Floats
 from pam_edge.runtimes.onnxruntime.external_files import check_external_files
 
 try:

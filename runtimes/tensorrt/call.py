@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph, TensorSpec
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph, TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, WontFitError
-from pam_edge.runtimes.common.engines import Array
+from pam_edge.runtimes.common.session import Array
 from pam_edge.runtimes.tensorrt.build import maker_here
 from pam_edge.runtimes.tensorrt.cuda import Buffer, Stream
 from pam_edge.runtimes.tensorrt.engine_files import engine_bytes, flavour_of, package

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from pam_edge.bundle.bundle import Bundle, Graph, Profile, sha256_of
+from pam_edge.bundle.bundle import Bundle, sha256_of
+from pam_edge.bundle.manifest import Graph, Profile
 from pam_edge.core.errors import (
     EnvironmentProblem,
     IntegrityError,

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, WontFitError
 from pam_edge.runtimes.common.cached_rows import CachedRows
 from pam_edge.runtimes.common.checks import check_embeds, check_room, check_tokens
 from pam_edge.runtimes.common.embedding import TokenTable
-from pam_edge.runtimes.common.engines import Floats
+from pam_edge.runtimes.common.session import Floats
 from pam_edge.runtimes.tensorrt.call import Call, Engine, empty, shape_of
 from pam_edge.runtimes.tensorrt.cuda import Buffer, Stream
 from pam_edge.runtimes.tensorrt.cuda import Graph as Recorded

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from pam_edge.bundle.bundle import Bundle, Graph, sha256_of
+from pam_edge.bundle.bundle import Bundle, sha256_of
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError
 
 ENGINES = "engines"  # folder within the bundle's; bundle.json names nothing in it
 TIMING_CACHE = "timing.cache"
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
-_INSTALL: dict[Flavour, str] = {
+_INSTALL: dict[str, str] = {
     "tensorrt": "on a Jetson it comes with JetPack (use its own Python, or a virtual environment made with "
     "--system-site-packages); elsewhere pip install tensorrt",
     "tensorrt_rtx": "pip install tensorrt-rtx",
@@ -58,7 +59,7 @@ def flavour_of(bundle: Bundle) -> Flavour:
             raise UsageError(f"{bundle.folder} is for {other}, which needs no engines: it runs as it is")
 
 
-def package(flavour: Flavour) -> Any:
+def package(flavour: str) -> Any:
     """The engine's package. Raises EnvironmentProblem that says how to get it."""
     try:
         return importlib.import_module(flavour)

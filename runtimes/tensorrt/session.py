@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pam_edge.bundle.bundle import Bundle, Graph
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import UsageError
 from pam_edge.runtimes.common.checks import check_feeds
-from pam_edge.runtimes.common.engines import Array
+from pam_edge.runtimes.common.session import Array
 from pam_edge.runtimes.tensorrt.call import Call, Engine, empty
 from pam_edge.runtimes.tensorrt.cuda import Stream
 

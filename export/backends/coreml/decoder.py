@@ -24,8 +24,8 @@ from coremltools.converters.mil.converter import mil_convert
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - what its own documents call it
 from coremltools.converters.mil.mil import Function, Program, types
 
-from pam_edge.bundle.bundle import TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.export.backends.coreml.graphs import OLDEST
 from pam_edge.export.backends.coreml.package import conversion, save_package
 from pam_edge.export.backends.coreml.weights import Weights

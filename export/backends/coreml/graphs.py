@@ -19,7 +19,7 @@ import torch
 from coremltools.optimize import coreml as cto
 from torch import nn
 
-from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.coreml.package import conversion, save_package
 from pam_edge.quantize.schemes import Scheme

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from pam_edge.bundle.bundle import Bundle, Check, Graph, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import LanguageConfig, Variant
+from pam_edge.bundle.manifest import Check, Graph, Verification
 from pam_edge.export.backends.base import CLIP, Appetite, Border, Job
 from pam_edge.export.backends.coreml.decoder import decoder_specs, language2coreml
 from pam_edge.export.backends.coreml.graphs import module2coreml

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pam_edge.bundle.bundle import TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.export.decoder.tensors import rope_table
 from pam_edge.export.model.language import DecoderLayer, RMSNorm, SelfAttention
 from pam_edge.export.model.layers import MASKED

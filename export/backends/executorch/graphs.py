@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, cannot_write
 
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations

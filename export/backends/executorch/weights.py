@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from pam_edge.bundle.config import LanguageConfig
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.export.backends.executorch.decoder import HEAD, CachedDecoder
+from pam_edge.export.backends.onnxruntime.weight_check import ROWS as CHECKED
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.decoder.onnx_graph import Stored, finely_stored_as
 from pam_edge.export.decoder.tensors import Tensors
-from pam_edge.export.decoder.weight_check import ROWS as CHECKED
 from pam_edge.quantize.blockwise import BITS, Bits, fitted_scales
 from pam_edge.quantize.schemes import Scheme
 from pam_edge.verify.error_metrics import noise

@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import MappingProxyType
 
-from pam_edge.bundle.bundle import Bundle, Check, Graph, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
+from pam_edge.bundle.manifest import Check, Graph, Verification
 from pam_edge.export.backends.base import CLIP, Appetite, Border, Job
 from pam_edge.export.backends.executorch.decoder import ROWS, TOKENS, cached_specs
 from pam_edge.export.backends.executorch.graphs import module2pte

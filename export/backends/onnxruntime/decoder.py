@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from pam_edge.bundle.bundle import Embedding, FileRef, TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Embedding, FileRef, TensorSpec
 from pam_edge.core.errors import cannot_write
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS
 from pam_edge.export.decoder.onnx_graph import EMBEDDING as EMBEDDING

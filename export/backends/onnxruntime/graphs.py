@@ -18,7 +18,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from pam_edge.bundle.bundle import TensorSpec
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import UsageError, cannot_write
 from pam_edge.export.backends.onnxruntime.attention import Translations, fused_attention
 from pam_edge.export.checkpoint.placeholders import Placeholders

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pam_edge.bundle.bundle import Bundle, Check, Graph, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
+from pam_edge.bundle.manifest import Check, Graph, Verification
 from pam_edge.export.backends.base import Appetite, Border, Job
 from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, language2onnx
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
+from pam_edge.export.backends.onnxruntime.static_graphs import static_graph
+from pam_edge.export.backends.onnxruntime.weight_check import weight_check
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
-from pam_edge.export.decoder.weight_check import weight_check
-from pam_edge.export.driver.quantized import static_graph
 from pam_edge.export.graphs.image_graphs import GraphName, graph_specs
 from pam_edge.quantize.calibration import Calibrated, Samples
 from pam_edge.quantize.schemes import FP32, Scheme

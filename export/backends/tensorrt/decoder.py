@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from pam_edge.bundle.bundle import TensorSpec
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import cannot_write
 from pam_edge.export.backends.tensorrt.nodes import Nodes
 from pam_edge.export.backends.tensorrt.weights import Matrix, protos, write_matrix

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pam_edge.bundle.bundle import Profile
 from pam_edge.bundle.config import Variant
+from pam_edge.bundle.manifest import Profile
 from pam_edge.video.memory_bank import PROMPTED
 
 POINTS = 32  # of a prompt, at most

@@ -15,19 +15,20 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from pam_edge.bundle.bundle import Bundle, Check, Graph, Verification
+from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
+from pam_edge.bundle.manifest import Check, Graph, Verification
 from pam_edge.core.errors import cannot_write
 from pam_edge.export.backends.base import Appetite, Border, Job
 from pam_edge.export.backends.onnxruntime.graphs import ONE_FILE, module2onnx
+from pam_edge.export.backends.onnxruntime.weight_check import ROWS
 from pam_edge.export.backends.tensorrt.decoder import cached_decoder_specs, language2cached, planned_matrices
 from pam_edge.export.backends.tensorrt.nodes import computes_in_half
 from pam_edge.export.backends.tensorrt.profiles import profiles
 from pam_edge.export.backends.tensorrt.weights import read_outputs
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.decoder.onnx_graph import WEIGHTS
-from pam_edge.export.decoder.weight_check import ROWS
 from pam_edge.export.graphs.image_graphs import GraphName, StatelessName, graph_specs
 from pam_edge.quantize.calibration import CALIBRATED, calibrate
 from pam_edge.quantize.half import compute_in_16_bits, overflowing, watched, wave_angles

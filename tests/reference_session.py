@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pam_edge.bundle.config import LanguageConfig
-from pam_edge.runtimes.common.engines import Array, Floats
+from pam_edge.runtimes.common.session import Array, Floats
 
 
 class ReferenceSession:

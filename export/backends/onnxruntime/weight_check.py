@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pam_edge.bundle.bundle import Check
 from pam_edge.bundle.config import LanguageConfig
+from pam_edge.bundle.manifest import Check
 from pam_edge.core.errors import IntegrityError
 from pam_edge.export.backends.onnxruntime.decoder import planned
 from pam_edge.export.decoder.tensors import Rows, Tensors, Weight
