@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pam_edge.benchmarks import motion, motion_report
+from pam_edge.benchmarks.machine import where_run
 from pam_edge.benchmarks.motion import LONG, Figures, Subject
 from pam_edge.benchmarks.motion_report import SCHEMA, Motion
 from pam_edge.benchmarks.quality_report import about_bundle
@@ -80,6 +81,7 @@ def evaluate(
     return Motion(
         schema=SCHEMA,
         bundle=about_bundle(pam.bundle),
+        machine=where_run(pam.bundle),
         data={"kind": "world clips", "seed": seed, "clips": count, "split": SPLIT, "window": LONG},
         clips=count,
         frames=frames,

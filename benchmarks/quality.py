@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pam_edge.benchmarks.cases import DEFINITION, LABEL, Ask, Case, Judged, Picture, Said, Source
+from pam_edge.benchmarks.machine import where_run
 from pam_edge.benchmarks.metrics import mask_iou, same_label, same_text
 from pam_edge.benchmarks.quality_report import SCHEMA, Report, about_bundle
 from pam_edge.benchmarks.tally import Pairs, Tally, language_cells
@@ -68,6 +69,7 @@ def evaluate(
     return Report(
         schema=SCHEMA,
         bundle=about_bundle(pam.bundle),
+        machine=where_run(pam.bundle),
         data=dict(source.about),
         pictures=pictures,
         cases=cases,

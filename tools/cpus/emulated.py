@@ -65,7 +65,8 @@ class Emulated:
 def haswell() -> Emulated:
     """x86-64 with AVX2 and nothing newer, with this Python. Raises RuntimeError without qemu."""
     command = (_qemu("x86_64"), "-cpu", "Haswell-v4", sys.executable)
-    return Emulated("x86-64, AVX2 (`Haswell-v4`)", command, {"PYTHONPATH": str(ROOT)})
+    variables = {"PYTHONPATH": str(ROOT), "PAM_EDGE_CPU_KIND": "x86-64: avx2"}
+    return Emulated("x86-64, AVX2 (`Haswell-v4`)", command, variables)
 
 
 def arm(cpu: str, note: str, runner: Path) -> Emulated:
