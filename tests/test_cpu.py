@@ -78,9 +78,19 @@ def test_windows_leaves_vnni_open() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's words")
 def test_this_cpu_has_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cpu.ENV, raising=False)
     cpu.cpu_kind.cache_clear()
     assert cpu.cpu_kind() is not None
     cpu.cpu_kind.cache_clear()
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     assert cpu.cpu_kind() is None
     cpu.cpu_kind.cache_clear()
+
+
+def test_what_engines_see_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu.cpu_kind.cache_clear()
+    monkeypatch.setenv(cpu.ENV, "x86-64: avx2")
+    try:
+        assert cpu.cpu_kind() == "x86-64: avx2"
+    finally:
+        cpu.cpu_kind.cache_clear()

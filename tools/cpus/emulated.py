@@ -34,7 +34,7 @@ import json, onnxruntime
 from pam_edge.bundle import Bundle
 from pam_edge.packaged import BUNDLE
 from pam_edge.verify import verify
-checks = verify(Bundle(BUNDLE), threads=1).checks
+checks = verify(Bundle.open(BUNDLE), threads=1).checks
 found = [[c.graph, c.measure, c.worst, c.limit, c.ok] for c in checks]
 print(json.dumps({"onnxruntime": onnxruntime.__version__, "checks": found}))
 """
