@@ -19,8 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from pam_edge.benchmarks.harness.rows import Load, Machine
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.cpu_kind import ENV, cpu_kind
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.core.system_info import available_memory, cores, cpu_features, total_memory
+from pam_edge.runtimes.common.registry import engine_version
 
 IDLE = 0.05  # share of all cores that others may use while something is measured
 _PROC = Path("/proc")
@@ -32,7 +35,7 @@ def this_machine(*, read_bytes_per_s: float | None) -> Machine:
     """The machine as it is now."""
     return Machine(
         device="local",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=cores(),
         memory_bytes=total_memory(),
         free_bytes=available_memory(),
@@ -41,6 +44,18 @@ def this_machine(*, read_bytes_per_s: float | None) -> Machine:
         features=cpu_features() or (),
         read_bytes_per_s=read_bytes_per_s,
     )
+
+
+def where_run(bundle: Bundle) -> dict[str, str]:
+    """Processor, kind of CPU as engines see it, and version of the engine that runs `bundle`; what the system
+    does not say is "".
+    """
+    runtime = bundle.manifest.runtime
+    return {
+        "cpu": cpu_name() or "",
+        "kind": cpu_kind() or "",
+        "engine": f"{runtime} {engine_version(runtime) or ''}".strip(),
+    }
 
 
 def this_commit() -> tuple[str, bool]:
@@ -169,7 +184,14 @@ def _process_ticks(pid: int, proc: Path) -> int:
     return sum(int(n) for n in after_name[11:15])
 
 
-def _cpu_name() -> str | None:
+def cpu_name() -> str | None:
+    """The processor, and what engines see of it where that is less than there is; None where not told."""
+    name = _processor()
+    seen = os.environ.get(ENV)
+    return f"{name or 'processor not told'}, engines see {seen}" if seen else name
+
+
+def _processor() -> str | None:
     try:
         text = (_PROC / "cpuinfo").read_text()
     except OSError:
