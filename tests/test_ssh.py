@@ -217,6 +217,11 @@ def test_our_wheel_is_the_same_bytes_each_time_and_holds_no_torch_side(tmp_path:
         "pam_edge/runtimes/onnxruntime/session.py",
     } <= {*names}
     assert not [name for name in names if "/export/" in name or "/quantize/" in name or "/nano/" in name]
+    assert not [
+        name
+        for name in names
+        if name.startswith(("pam_edge/benchmarks/competitors/", "pam_edge/benchmarks/report/"))
+    ]
 
 
 def test_a_device_s_python_chooses_its_packages() -> None:

@@ -31,7 +31,7 @@ LOCK: dict[tuple[int, int], dict[str, str]] = {
 }
 ALWAYS = {"pillow": "12.3.0", "tokenizers": "0.23.3", "msgspec": "0.22.0"}
 # What no device runs; nano's files travel as a bundle.
-_LEFT = ("nano", "export", "quantize", "benchmarks", "runtimes"), ("peers", "report", "results"), ()
+_LEFT = ("nano", "export", "quantize", "benchmarks", "runtimes"), ("competitors", "report", "results"), ()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same package is the same bytes
 
 
