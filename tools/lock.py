@@ -2,10 +2,11 @@
 
     python tools/lock.py --uv uv [--upgrade] [NAME ...]        # `make lock`, `make lock UPGRADE=--upgrade`
 
-A lock is a requirements file that pip and uv read alike (`--require-hashes`). It holds for Python 3.10 to 3.13 on
-Linux, macOS and Windows at once ("universal"), and names no package index: whichever one is configured is used,
-and hashes make it the same files. What still satisfies `pyproject.toml` keeps its version, unless --upgrade.
-The first lines of a lock hold a digest of what it was resolved from; tests/test_locks.py compares it.
+A lock is a requirements file that pip and uv read alike (`--require-hashes`). It holds for Python 3.10 to
+3.13 on Linux, macOS and Windows at once ("universal"), and names no package index: whichever one is
+configured is used, and hashes make it the same files. What still satisfies `pyproject.toml` keeps its
+version, unless --upgrade. The first lines of a lock hold a digest of what it was resolved from, which
+tests/test_locks.py compares.
 """
 
 from __future__ import annotations

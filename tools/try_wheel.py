@@ -1,9 +1,9 @@
-"""Install a wheel with the locked runtime in an empty environment, outside any checkout, and ask it (`make wheel`).
+"""Install a wheel with the locked runtime in an empty environment outside the checkout; ask it (`make wheel`).
 
     python tools/try_wheel.py --uv uv --python python3 dist/pam_edge-0.1.0-py3-none-any.whl
 
-Nothing of the checkout is on the path there: what answers is what the wheel holds. Ends with 1 where the packaged
-bundle gives no words or no picture.
+Nothing of the checkout is on the path there: what answers is what the wheel holds. Ends with 1 where the
+packaged bundle gives no words or no picture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CLICK = "62,40"  # on a thing of the scene that `demo --first` draws
+CLICK = "62,40"  # on the largest object of the scene that `demo --first` writes
 _FROM = "import pam_edge, pam_edge.export; print(pam_edge.__file__, pam_edge.export.__file__, sep='\\n')"
 
 
@@ -27,17 +27,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="try_wheel", description="Try a wheel in an empty environment.")
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--uv", default="uv")
-    parser.add_argument(
-        "--python", default=sys.executable, help="the interpreter that the environment is made of"
-    )
+    parser.add_argument("--python", default=sys.executable, help="the environment's interpreter")
     given = parser.parse_args(argv)
     uv = str(Path(given.uv).absolute()) if "/" in given.uv else given.uv
-    with tempfile.TemporaryDirectory(prog := "pam-edge-wheel-") as folder:
-        return _try(given.wheel.resolve(), uv, given.python, Path(folder) / prog)
+    with tempfile.TemporaryDirectory(prefix="pam-edge-wheel-") as folder:
+        try:
+            words = answers(given.wheel.resolve(), uv, given.python, Path(folder).resolve())
+        except (subprocess.CalledProcessError, RuntimeError) as e:
+            print(f"the wheel fails in an empty environment: {e}", file=sys.stderr)  # noqa: T201 - a command
+            return 1
+    print(f"{given.wheel.name} answers in an empty environment: {' '.join(words)}")  # noqa: T201
+    return 0
 
 
-def _try(wheel: Path, uv: str, interpreter: str, place: Path) -> int:
-    place.mkdir()
+def answers(wheel: Path, uv: str, interpreter: str, place: Path) -> list[str]:
+    """What `pam-edge run nano` answers, installed in the empty folder `place`.
+
+    Raises CalledProcessError where a command fails, RuntimeError where the answer is not the wheel's.
+    """
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     variables = {key: value for key, value in os.environ.items() if key not in hidden}
 
@@ -49,37 +56,23 @@ def _try(wheel: Path, uv: str, interpreter: str, place: Path) -> int:
 
     venv = place / "venv"
     programs = venv / ("Scripts" if os.name == "nt" else "bin")
-    try:
-        run(uv, "venv", "--python", interpreter, venv)
-        run(uv, "pip", "sync", "--python", venv, "--require-hashes", ROOT / "requirements" / "run.txt")
-        run(uv, "pip", "install", "--python", venv, "--no-deps", wheel)
-        files = run(programs / "python", "-c", _FROM).split("\n")[:2]
-        run(programs / "python", "-m", "pam_edge.benchmarks.demo", "nano", "--first", "--out", ".")
-        command = (
-            "run",
-            "nano",
-            "scene.png",
-            "--point",
-            CLICK,
-            "--json",
-            "answer.json",
-            "--out",
-            "answer.png",
-        )
-        said = run(programs / "pam-edge", *command)
-    except subprocess.CalledProcessError as e:
-        print(f"the wheel fails in an empty environment: {e}", file=sys.stderr)  # noqa: T201 - a command of its own
-        return 1
-    outside = [file for file in files if not Path(file).is_relative_to(venv)]
-    answered = (place / "answer.png").is_file() and "text" in json.dumps(
-        json.loads((place / "answer.json").read_text())
-    )
-    print(said)  # noqa: T201
-    if outside or not answered or not said.strip():
-        print(f"no answer, or not of the wheel: {outside}", file=sys.stderr)  # noqa: T201
-        return 1
-    print(f"{wheel.name} answers in an empty environment")  # noqa: T201
-    return 0
+    run(uv, "venv", "--python", interpreter, venv)
+    run(uv, "pip", "sync", "--python", venv, "--require-hashes", ROOT / "requirements" / "run.txt")
+    run(uv, "pip", "install", "--python", venv, "--no-deps", wheel)
+    outside = [
+        file
+        for file in run(programs / "python", "-c", _FROM).splitlines()
+        if not Path(file).is_relative_to(venv)
+    ]
+    if outside:
+        raise RuntimeError(f"modules come from {' and '.join(outside)}")
+    run(programs / "python", "-m", "pam_edge.benchmarks.demo", "nano", "--first", "--out", ".")
+    picture = ("scene.png", "--point", CLICK, "--out", "answer.png")
+    said = json.loads(run(programs / "pam-edge", "run", "nano", *picture, "--json"))
+    words = [answer["text"] for answer in said["answers"]]
+    if not words or not all(words) or not (place / "answer.png").is_file():
+        raise RuntimeError(f"no words or no picture: {said}")
+    return words
 
 
 if __name__ == "__main__":
