@@ -15,8 +15,10 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ class Lock:
     without: str = ""  # another lock, whose packages are left out: they lie behind the environment
     alone: bool = False  # just what is named, not what that depends on
     python: str = ""  # one version of Python on Linux, instead of all
+    oldest: str = OLDEST  # Python
 
     @property
     def name(self) -> str:
@@ -68,10 +71,8 @@ LOCKS = (
     Lock("benchmarks/peers/locks/gguf.txt", ("gguf==0.19.0",), within=RUN, without=RUN),
     Lock(
         "benchmarks/peers/locks/onnxruntime-genai.txt",
-        (
-            "onnxruntime-genai==0.18.0; python_version >= '3.11'",
-            "transformers==5.23.0; python_version >= '3.11'",
-        ),
+        ("onnxruntime-genai==0.18.0", "transformers==5.23.0"),
+        oldest="3.11",
         within=RUN,
         without=RUN,
     ),
@@ -100,7 +101,7 @@ def wanted(lock: Lock, project: dict[str, Any] | None = None) -> list[str]:
 
 def digest(lock: Lock, project: dict[str, Any] | None = None) -> str:
     """SHA-256 of all that decides what a lock must satisfy."""
-    given = [wanted(lock, project), lock.within, lock.without, lock.alone, lock.python]
+    given = [wanted(lock, project), lock.within, lock.without, lock.alone, lock.python, lock.oldest]
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
 
@@ -121,21 +122,23 @@ def resolve(lock: Lock, uv: str, *options: str) -> str:
     """The text of a lock. Raises CalledProcessError where its requirements cannot hold together."""
     command = [uv, "pip", "compile", "-", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-config", "--python-version"]
-    command += [lock.python, "--python-platform", "linux"] if lock.python else [OLDEST, "--universal"]
+    command += [lock.python, "--python-platform", "linux"] if lock.python else [lock.oldest, "--universal"]
     if lock.within:
         command += ["--constraints", lock.within]
     if lock.without:
         command += [word for name in names(lock.without) for word in ("--no-emit-package", name)]
     if lock.alone:
         command += ["--no-deps"]
-    if (ROOT / lock.path).is_file():
-        command += ["--output-file", lock.path]  # versions that still satisfy are kept
     given = "\n".join(wanted(lock))
-    done = subprocess.run(
-        [*command, *options], input=given, cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "lock.txt"
+        if (ROOT / lock.path).is_file():
+            shutil.copy(ROOT / lock.path, out)  # uv keeps what still satisfies
+        command += ["--output-file", str(out), *options]
+        subprocess.run(command, input=given, cwd=ROOT, check=True, capture_output=True, text=True)
+        text = out.read_text(encoding="utf-8")
     head = "# Written by `make lock`; not to be edited.\n# resolved from: sha256:" + digest(lock)
-    lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return "\n".join([head, *lines]) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""Install a wheel with the locked runtime in an empty environment outside the checkout; ask it (`make wheel`).
+"""Install a wheel with the locked runtime in an empty environment outside the checkout, and ask it.
 
-    python tools/try_wheel.py --uv uv --python python3 dist/pam_edge-0.1.0-py3-none-any.whl
+    python tools/try_wheel.py --uv uv --python python3 dist/pam_edge-0.1.0-py3-none-any.whl     # make wheel
 
 Nothing of the checkout is on the path there: what answers is what the wheel holds. Ends with 1 where the
 packaged bundle gives no words or no picture.
