@@ -35,7 +35,7 @@ test: system lint
 
 # Programs that tests need and pip cannot install; installs them on Debian and Ubuntu, as root.
 system:
-	$(PYTHON) tools/system_packages.py
+	$(PYTHON) tools/system_packages.py $(if $(filter 0,$(NO_SKIP)),--allow-missing)
 
 define checks
 	$(1)/ruff check .
@@ -66,7 +66,8 @@ parity: $(VENV)/.parity
 	$(BIN)/python -m pytest tests/parity/oracle_*.py
 
 # 8-bit products and nano's bundle on emulated CPUs: x86-64 with AVX2, ARM64 without and with the dot product.
-test-cpus: system $(VENV)/.dev
+test-cpus: $(VENV)/.dev
+	$(PYTHON) tools/system_packages.py qemu-x86_64-static qemu-aarch64-static
 	PYTHONPATH=. $(BIN)/python tools/cpus/emulated.py
 
 # Every graph compiled ahead of time by TensorRT-RTX, which needs no GPU for that. Linux x86-64 or Windows.
@@ -104,6 +105,7 @@ wheel: | $(filter $(OWN_UV),$(UV))
 UPGRADE ?=
 lock: | $(filter $(OWN_UV),$(UV))
 	$(PYTHON) tools/lock.py --uv $(UV) $(UPGRADE)
+	$(PYTHON) tools/lock_platforms.py --uv $(UV)
 
 $(OWN_UV): requirements/uv.txt
 	$(PYTHON) -m venv --clear .venv-uv
