@@ -1,4 +1,6 @@
-"""Check that every package of the locks has a wheel for each Python and system (`make lock`). Installs nothing.
+"""Check that every package of the locks has a wheel for each Python and system (`make lock`).
+
+Installs nothing.
 
     python tools/lock_platforms.py --uv uv
 
