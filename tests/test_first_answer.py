@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import sys
 sys.modules.update(dict.fromkeys(("torch", "onnx", "onnxscript", "safetensors", "av")))  # not to be imported
-from pam_edge.benchmarks.demo import main
+from pam_edge.benchmarks.demo.__main__ import main
 sys.exit(main(["nano", "--first", "--out", sys.argv[1]]))
 """
 

@@ -12,12 +12,12 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tools.newest import differences, locked
 
 from pam_edge.benchmarks.competitors.pins import PINS
 from pam_edge.benchmarks.devices import pack
 from tools import lock as locks
 from tools.cpus.emulated import ARM_ENGINE
+from tools.newest import differences, locked
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^ ;\\]+)(?: ; (?P<marker>[^\\]+))? \\")
