@@ -1,4 +1,4 @@
-"""Keep the generated blocks of README.md true: rewrites them; with `--check` only compares.
+"""Keep the generated blocks of README.md and docs/ true: rewrites them; with `--check` only compares.
 
 A block stands between `<!-- begin: COMMAND -->` and `<!-- end -->`; it holds what the command prints, as
 a code block. Commands are ours alone: they run in process, through the command line's own entry. A block of
@@ -13,9 +13,14 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(r"<!-- begin: table schemes -->\n.*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(r"<!-- begin: pam-edge (?P<words>[^>]*?) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """README.md, the documents beside it, and every page of docs/."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def rendered(text: str) -> str:
@@ -32,18 +37,22 @@ def rendered(text: str) -> str:
         lines = "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
         return f"<!-- begin: pam-edge {words} -->\n```text\n{lines}\n```\n<!-- end -->"
 
-    schemes = f"<!-- begin: table schemes -->\n\n{table()}\n\n<!-- end -->"
-    return _TABLE.sub(lambda _: schemes, _BLOCK.sub(block, text))
+    def schemes(_: re.Match[str]) -> str:
+        return f"<!-- begin: table schemes -->\n\n{table()}\n\n<!-- end -->"
+
+    return _TABLE.sub(schemes, _BLOCK.sub(block, text))
 
 
 def main() -> int:
-    """Rewrite, or with --check compare; returns 1 where the document is stale."""
-    text = README.read_text(encoding="utf-8")
-    wanted = rendered(text)
-    if "--check" in sys.argv[1:]:
-        return int(wanted != text)
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    """Rewrite, or with --check compare; returns 1 where a document is stale."""
+    stale = False
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        wanted = rendered(text)
+        stale = stale or wanted != text
+        if wanted != text and "--check" not in sys.argv[1:]:
+            path.write_text(wanted, encoding="utf-8", newline="\n")
+    return int(stale and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

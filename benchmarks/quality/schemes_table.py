@@ -1,4 +1,4 @@
-"""The table variant x scheme of the README, from committed rows alone.
+"""The table variant x scheme of docs/quantization.md, from committed rows alone.
 
     python -m pam_edge.benchmarks.quality.schemes_table
 

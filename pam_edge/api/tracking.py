@@ -24,7 +24,7 @@ Prompts = Mapping[int, Mapping[int, Prompt]]  # by frame, then by object
 
 
 class Track(Iterator[Event]):
-    """Events of a video: a `Frame` for every frame, then `Words` and `Caption`s as they are decoded.
+    """Events of a video: a `Frame` for every frame, then `Words` and `Caption` events as they are decoded.
 
     Attributes:
         name: what the source is called.
