@@ -59,7 +59,7 @@ docs: $(VENV)/.dev
 # once its environment is there.
 SITE := .venv-docs
 site: $(SITE)/.ready
-	$(SITE)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
+	$(SITE)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet \
 	  --doctree-dir out/site/.doctrees docs out/site
 	@echo "open out/site/index.html"
 

@@ -19,6 +19,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_use_rtype = False  # "Returns: a `Model`: ..." is one sentence, not a type and a description
 
 html_theme = "furo"
 html_title = f"pam-edge {release}"

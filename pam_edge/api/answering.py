@@ -145,7 +145,7 @@ class Answering(Steps):
         Args and Raises: as of a call.
 
         Returns:
-            A `Stream`: an iterator of `Piece`s (`index` of the task, `task`, `text`, and its `answer` at the
+            A `Stream`: an iterator of `Piece` (`index` of the task, `task`, `text`, and its `answer` at the
             end), and `.result` when it is through.
 
         Example:

@@ -51,14 +51,18 @@ class Stream(Iterator[Piece]):
 
     @property
     def timing_ms(self) -> dict[str, float]:
-        """Milliseconds a step so far: preprocess, load (opening graphs), encode, mask, perceiver, prefill,
-        first_token, decode.
+        """Milliseconds of each step so far.
+
+        Keys: preprocess, load (opening graphs), encode, mask, perceiver, prefill, first_token, decode.
         """
         return added(self.region.timing_ms, self.text_timing_ms)
 
     @property
     def text_timing_ms(self) -> dict[str, float]:
-        """Of those the ones of the words alone: load, perceiver, prefill, first_token, decode."""
+        """The part of `timing_ms` that words took.
+
+        Keys: load, perceiver, prefill, first_token, decode.
+        """
         return {} if self._description is None else self._description.timing_ms
 
     @property

@@ -192,7 +192,7 @@ class Pam:
         sampling: Sampling | None = None,
         max_tokens: int = 512,
     ) -> Description:
-        """Stream the answers to `tasks`, names of the bundle's tasks or `Question` objects; greedy by default.
+        """Stream the answers to `tasks` (task names, or `Question` objects), greedy by default.
 
         Nothing is computed before the first piece is asked for. Raises UsageError at once for an unknown
         task; while streaming, WontFitError where region and question leave no room for an answer.
