@@ -22,7 +22,7 @@ FLOAT = Accuracy(
     bundle_bytes=8_200_000,
     world=41,
     scenes=60,
-    things=351,
+    objects=351,
     click_iou=0.84,
     box_iou=0.90,
     category=0.85,
@@ -113,7 +113,7 @@ def test_bundles_are_measured_by_one_command(tmp_path: Path, monkeypatch: pytest
     (line,) = read_lines(out)
     assert (line.variant, line.scheme, line.scenes) == ("nano", Bundle.open("nano").manifest.scheme, 500)
     assert line.click_iou == pytest.approx(report.click_iou.value, abs=1e-5)
-    assert line.things == report.cases
+    assert line.objects == report.cases
     assert schemes.main([str(tmp_path / "none"), "--out", str(out)]) == 2
 
 

@@ -34,7 +34,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Captions(msgspec.Struct, frozen=True):
-    """Captions of one task. METEOR 0 to 1, CIDEr 0 to 10; `colour`: share that names the thing's first."""
+    """Captions of one task. METEOR 0 to 1, CIDEr 0 to 10; `colour`: share that names the object's first."""
 
     meteor: Cell  # of the corpus, as papers print it
     meteor_mean: Cell  # mean of the captions'
@@ -54,7 +54,7 @@ class Language(msgspec.Struct, frozen=True):
 
 
 class KindRow(msgspec.Struct, frozen=True):
-    """One kind of thing; shares by language."""
+    """One kind of object; shares by language."""
 
     kind: str
     cases: int
@@ -151,7 +151,7 @@ def to_text(report: Report) -> str:
             row += [_short(of.get(lang)) for of in (kind.category, kind.colour, kind.definition)]
         table.append(row)
     parts = [
-        f"{report.cases} things in {report.pictures} pictures, {report.seconds['total']:.0f} s",
+        f"{report.cases} objects in {report.pictures} pictures, {report.seconds['total']:.0f} s",
         figure_columns(rows),
         figure_columns(table),
         *map(clean, notes(report)),

@@ -31,7 +31,7 @@ LANGS: tuple[Lang, ...] = ("en", "zh")
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One bundle on one set of scenes. IoU and category are shares of 1, averaged over things."""
+    """One bundle on one set of scenes. IoU and category are shares of 1, averaged over objects."""
 
     schema: Literal[1] = 1
     variant: str
@@ -40,7 +40,7 @@ class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bundle_bytes: int
     world: int  # seed of the scenes, of the held-out split
     scenes: int
-    things: int
+    objects: int = msgspec.field(name="things")  # as rows of before say
     click_iou: float
     box_iou: float
     category: float  # the right category named, averaged over languages
@@ -68,7 +68,7 @@ def accuracy(bundle: Bundle, report: Report, *, world: int, scenes: int) -> Accu
         bundle_bytes=bundle.total_bytes,
         world=world,
         scenes=scenes,
-        things=report.cases,
+        objects=report.cases,
         click_iou=round(known[0], 5),
         box_iou=round(known[1], 5),
         category=round(fmean(known[2:]), 5),
@@ -101,7 +101,7 @@ def put_lines(path: Path, lines: Iterable[Accuracy]) -> None:
 
 def points_lost(line: Accuracy, against: Accuracy) -> dict[str, float]:
     """Points of a hundred that a bundle loses against another on the same scenes; below 0 it gains."""
-    if (line.world, line.scenes, line.things) != (against.world, against.scenes, against.things):
+    if (line.world, line.scenes, line.objects) != (against.world, against.scenes, against.objects):
         raise ValueError("measured on different scenes")
     pairs = {
         "click": (against.click_iou, line.click_iou),

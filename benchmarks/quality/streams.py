@@ -42,7 +42,7 @@ class Streams:
     lang: Lang
     streams: int
     events: int
-    lost: int  # events in which the thing was never in sight, and nothing was said
+    lost: int  # events in which the object was never in sight, and nothing was said
     iou: float | None
     meteor: Score
     cider: Score
