@@ -92,7 +92,7 @@ def test_another_cpu_or_engine_has_its_own(root: Path, monkeypatch: pytest.Monke
     if change == "cpu":
         monkeypatch.setattr(onnx_optimized, "_cpu", lambda: "another")
     else:
-        monkeypatch.setattr(onnx_optimized.ort, "__version__", "0.0")
+        monkeypatch.setattr(onnx_optimized.ort, "__version__", "99.0")  # older ones are refused on some CPUs
     run("perceiver")
     assert len(list(root.glob("*.onnx"))) == 2
 
