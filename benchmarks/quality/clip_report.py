@@ -52,7 +52,6 @@ class Motion(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
-    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]
     clips: int
     frames: int  # that were looked at
@@ -62,6 +61,7 @@ class Motion(msgspec.Struct, frozen=True):
     cut_off: int  # captions that reached `max_tokens`
     max_tokens: int
     seconds: dict[str, float]  # total, and the parts of it
+    machine: dict[str, str] = {}  # processor, kind of CPU as engines see it, engine; rows of before have none
 
 
 def masks(figures: Figures) -> Masks:

@@ -70,7 +70,6 @@ class Report(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
-    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]  # as the source describes itself
     pictures: int
     cases: int
@@ -81,6 +80,7 @@ class Report(msgspec.Struct, frozen=True):
     cut_off: int  # answers that reached `max_tokens`
     max_tokens: int
     seconds: dict[str, float]  # total, and the parts of it
+    machine: dict[str, str] = {}  # processor, kind of CPU as engines see it, engine; rows of before have none
 
 
 def to_json(report: Report) -> bytes:
