@@ -130,6 +130,7 @@ class Pam:
         timing = {"preprocess": ms_since(clock), "load": 0.0, "encode": 0.0}
 
         def encode() -> dict[str, Array]:
+            self.open_ahead("mask_decoder")  # beside the encoder's opening, which takes one core
             timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
             features = self.run_graph("image_encoder", {"image": normalized(square)})
@@ -221,7 +222,7 @@ class Pam:
         picture = load_image(image)
         self.check_prompt(prompt, (picture.height, picture.width))
         seen = self.look(picture)
-        self.open_ahead("perceiver", DECODER)  # no sooner: the encoder takes every core and much memory
+        self.open_ahead("perceiver", DECODER)  # no sooner: encoding takes every core and much memory
         region = self.segment(seen, prompt)
         description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
         for _ in description:
