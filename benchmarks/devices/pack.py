@@ -29,7 +29,7 @@ LOCK: dict[tuple[int, int], dict[str, str]] = {
     (3, 12): {"numpy": "2.3.5", "onnxruntime": "1.31.1"},
     (3, 13): {"numpy": "2.3.5", "onnxruntime": "1.31.1"},
 }
-ALWAYS = {"pillow": "12.3.0", "tokenizers": "0.23.3", "msgspec": "0.22.0"}
+ALWAYS = {"pillow": "12.3.0", "tokenizers": "0.23.3", "msgspec": "0.22.0", "psutil": "7.2.2"}
 # What no device runs; nano's files travel as a bundle.
 _LEFT = ("nano", "export", "quantize", "benchmarks", "runtimes"), ("peers", "report", "results"), ()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same package is the same bytes
