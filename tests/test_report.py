@@ -25,7 +25,7 @@ from pam_edge.benchmarks.report.figure import WIDTH, Figure
 from pam_edge.benchmarks.report.growing import growths
 from pam_edge.benchmarks.report.growth import fit
 from pam_edge.benchmarks.report.page import all_charts, page
-from pam_edge.benchmarks.report.palette import COLOURS, contrast
+from pam_edge.benchmarks.report.palette import COLOURS
 from pam_edge.benchmarks.report.units import time_text
 
 
@@ -114,6 +114,18 @@ def test_pictures_are_drawn_in_light_and_dark(drawn: dict[str, list[Figure]]) ->
     assert light.getpixel((2, 2)) == (255, 255, 255) and dark.getpixel((2, 2)) == (0x19, 0x1E, 0x25)
     colours = {colour for _, colour in dark.getcolors(1 << 24) or []}
     assert tuple(int(COLOURS["dark"]["s0"][i : i + 2], 16) for i in (1, 3, 5)) in colours
+
+
+def contrast(a: str, b: str) -> float:
+    """Of two colours, as WCAG 2.2 defines it: 1 to 21."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 @pytest.mark.parametrize("light", ["light", "dark"])

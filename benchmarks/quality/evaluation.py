@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+from pam_edge.benchmarks.harness.result_lines import replace_file
 from pam_edge.benchmarks.quality.annotations import annotated_source
 from pam_edge.benchmarks.quality.cases import Source
 from pam_edge.benchmarks.quality.clips import check_clips
@@ -146,11 +147,5 @@ def write_results(out: Path, report: Report, gallery: Gallery) -> tuple[Path, Pa
 
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file whole or not at all. Raises like `prepare_folder`."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
+    replace_file(path, content)
     return path
