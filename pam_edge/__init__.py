@@ -84,7 +84,8 @@ def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bo
         check: compare every file's sha256 first.
 
     Returns:
-        A `Model`: call it with a picture and a prompt. A context manager, and safe from several threads.
+        A `Model`: call it with a picture and a prompt. A context manager, and safe from several threads. The
+        logger "pam_edge" warns once of a folder whose bundle was not verified on this kind of CPU.
 
     Raises:
         UsageError: there is no bundle.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import pytest
+from no_skips import pytest_make_collect_report, pytest_runtest_makereport
 
 if TYPE_CHECKING:
     from exported import Exported
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from golden.torch_side import Model
 
     from pam_edge.export.checkpoint.checkpoint import Checkpoint
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # hooks
 
 
 @pytest.fixture(scope="session", autouse=True)

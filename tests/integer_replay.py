@@ -4,8 +4,8 @@
 
 Needs numpy and onnxruntime alone, so that it runs under emulators of other CPUs. With this checkout
 on the path, sessions are set up as for bundles, unless `--plain`. A line a case: exact, rounded (off by less
-than 1 % of the largest result: KleidiAI on ARM quantizes activations of 4-bit products otherwise), or OFF,
-as what saturates is: then it exits 1.
+than 1 % of the largest result: KleidiAI on ARM quantizes activations of 4-bit products otherwise, unless told
+not to), or OFF, as what saturates is: then it exits 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 
 ROUNDED = 0.01  # of the largest result
-Setup = Callable[[ort.SessionOptions], None]
+Setup = Callable[[ort.SessionOptions, Path], None]  # of the graph in that file
 
 
 class Outcome(NamedTuple):
@@ -42,7 +42,7 @@ def product_options() -> Setup:
         from pam_edge.runtimes.onnxruntime.integer_products import keep_exact
     except ImportError as e:
         sys.stderr.write(f"without pam_edge's session options ({e})\n")
-        return lambda options: None
+        return lambda options, graph: None
     return keep_exact
 
 
@@ -52,7 +52,7 @@ def replay(folder: Path, setup: Setup) -> Iterator[Outcome]:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
-        setup(options)
+        setup(options, path)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         with np.load(path.with_suffix(".npz")) as held:
             x, wanted, alone = held["x"], held["y"], held["alone"]
@@ -70,7 +70,7 @@ def main() -> int:
     if len(arguments) != 1:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    setup: Setup = (lambda options: None) if "--plain" in sys.argv else product_options()
+    setup: Setup = (lambda options, graph: None) if "--plain" in sys.argv else product_options()
     off = 0
     for case in replay(Path(arguments[0]), setup):
         off += case.verdict == "OFF"

@@ -78,9 +78,19 @@ def test_windows_leaves_vnni_open() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's words")
 def test_this_cpu_has_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cpu_kind.ENV, raising=False)
     cpu_kind.cpu_kind.cache_clear()
     assert cpu_kind.cpu_kind() is not None
     cpu_kind.cpu_kind.cache_clear()
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     assert cpu_kind.cpu_kind() is None
     cpu_kind.cpu_kind.cache_clear()
+
+
+def test_what_engines_see_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_kind.cpu_kind.cache_clear()
+    monkeypatch.setenv(cpu_kind.ENV, "x86-64: avx2")
+    try:
+        assert cpu_kind.cpu_kind() == "x86-64: avx2"
+    finally:
+        cpu_kind.cpu_kind.cache_clear()

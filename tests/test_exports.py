@@ -81,7 +81,7 @@ def test_one_that_is_done_before_its_last_kill_is_no_proof(tmp_path: Path) -> No
 
 def test_a_damaged_result_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("{}\n")
-    with pytest.raises(IntegrityError, match="line 1 is no ExportRow.*move the file away"):
+    with pytest.raises(IntegrityError, match=r"line 1 is no ExportRow.*move the file away"):
         read_lines(tmp_path / "rows", exports.ExportRow)
 
 

@@ -18,7 +18,13 @@ from integer_replay import ROUNDED, Outcome, replay
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.quantize.static import integer_weight
 from pam_edge.runtimes.onnxruntime import integer_products
-from pam_edge.runtimes.onnxruntime.integer_products import PROBE, TO_UNSIGNED, keep_exact, saturates
+from pam_edge.runtimes.onnxruntime.integer_products import (
+    NO_KLEIDIAI,
+    PROBE,
+    TO_UNSIGNED,
+    keep_exact,
+    saturates,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def test_the_form_for_cpus_that_saturate_is_exact_too(cases: Path, overflowing: 
 
 def test_without_the_option_the_cases_show_whether_this_cpu_saturates(cases: Path) -> None:
     """The probe asks for one product; it must tell what becomes of all of them."""
-    assert bool(off(list(replay(cases, lambda options: None)))) == saturates()
+    assert bool(off(list(replay(cases, lambda options, graph: None)))) == saturates()
 
 
 def test_a_saturated_product_would_be_seen(cases: Path) -> None:
@@ -89,6 +95,28 @@ def test_sessions_are_changed_only_where_products_saturate(
     else:
         with pytest.raises(RuntimeError, match=TO_UNSIGNED):
             options.get_session_config_entry(TO_UNSIGNED)
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "changed"),
+    [
+        ("aarch64", "matmulnbits_4bits_block32", True),
+        ("arm64", "matmulnbits_4bits_block32", True),
+        ("aarch64", "static_fused_product_64_zero0", False),  # elsewhere those kernels are only faster
+        ("x86_64", "matmulnbits_4bits_block32", False),
+    ],
+)
+def test_blocks_are_rounded_on_arm_as_everywhere(
+    cases: Path, monkeypatch: pytest.MonkeyPatch, machine: str, name: str, changed: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    options = ort.SessionOptions()
+    keep_exact(options, cases / f"{name}.onnx")
+    if changed:
+        assert options.get_session_config_entry(NO_KLEIDIAI) == "1"
+    else:
+        with pytest.raises(RuntimeError, match=NO_KLEIDIAI):
+            options.get_session_config_entry(NO_KLEIDIAI)
 
 
 def test_no_weight_is_stored_as_the_least_integer() -> None:

@@ -57,12 +57,12 @@ def test_its_name_alone_answers_without_torch(tmp_path: Path) -> None:
     program = """
 import sys
 import pam_edge
-from pam_edge.benchmarks import world
+from pam_edge.benchmarks import synthetic
 from pam_edge.image.preprocess import Prompt
 
-scene = world.scene(138, split="heldout")
+scene = synthetic.scene(138, split="heldout")
 thing = scene.objects[0]
-x, y = world.centre_click(thing.mask)
+x, y = synthetic.centre_click(thing.mask)
 pam = pam_edge.load("nano")
 region, answers = pam.ask(scene.image, Prompt(points=((x, y, 1),)), ["recognize", "brief"], max_tokens=32)
 overlap = (region.mask & thing.mask).sum() / (region.mask | thing.mask).sum()

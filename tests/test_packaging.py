@@ -95,7 +95,9 @@ def test_the_whole_run_side_is_held_off_targets() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_the_demo_s_bundle_is_made_again_when_nano_changed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    times = {"pyproject.toml": 1, ".venv/.demo": 2, "pam_edge/nano/model.safetensors": 3}
+    locks = {f"requirements/{name}.txt": 1 for name in ("uv", "run", "demo")}
+    stamps = {".venv-uv/bin/uv": 1, ".venv/.run": 2, ".venv/.first": 2, ".venv/.demo": 2}
+    times = {"pyproject.toml": 1, **locks, **stamps, "pam_edge/nano/model.safetensors": 3}
 
     def told(**bundle: int) -> str:
         made = {f"out/demo/nano/{name}.json": time for name, time in bundle.items()}

@@ -394,7 +394,7 @@ def test_a_step_reads_every_weight_but_the_embeddings(tied: bool) -> None:
 def test_opening_graphs_is_in_no_other_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     clock = SimpleNamespace(perf_counter=lambda: now[0])
-    for module in ("pam", "describe", "clock"):
+    for module in ("pipeline.pam", "pipeline.generation", "core.timing"):
         monkeypatch.setattr(f"pam_edge.{module}.time", clock)
     pam, _ = fake_pam(tmp_path)
     engine = pam._graphs._engine

@@ -155,3 +155,10 @@ def test_the_machine_is_described() -> None:
     here = this_machine(read_bytes_per_s=None)
     assert here.cores >= 1 and here.python and here.system
     assert msgspec.json.decode(msgspec.json.encode(here), type=Machine) == here
+
+
+def test_a_row_says_what_engines_see_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAM_EDGE_CPU_KIND", "x86-64: avx2")
+    assert "engines see x86-64: avx2" in (this_machine(read_bytes_per_s=None).cpu or "")
+    monkeypatch.delenv("PAM_EDGE_CPU_KIND")
+    assert "engines see" not in (this_machine(read_bytes_per_s=None).cpu or "")

@@ -106,7 +106,7 @@ def test_a_newer_line_takes_an_older_one_s_place(tmp_path: Path) -> None:
 
 def test_bundles_are_measured_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command around a real evaluation's report, which takes too long here."""
-    found = Path(schemes.__file__).resolve().parent / "results" / "nano-world-271208-random.json"
+    found = Path(schemes.__file__).resolve().parents[1] / "results" / "nano-world-271208-random.json"
     report = msgspec.json.decode(found.read_bytes(), type=Report)
     monkeypatch.setattr(schemes, "evaluate", lambda pam, source, *, langs: report)
     out = tmp_path / "schemes.jsonl"

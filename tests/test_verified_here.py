@@ -11,6 +11,8 @@ from command import pam_edge
 from exported import Exported, digests
 from small_bundle import small_bundle
 
+from pam_edge import load
+from pam_edge.api import model
 from pam_edge.bundle import builtin
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.manifest import Check, Manifest, Verification, write_manifest
@@ -204,3 +206,12 @@ def test_doctor_tells_of_the_packaged_bundle(made: Bundle, monkeypatch: pytest.M
     remember(made, checked(cpu=HERE))
     (finding,) = (f for f in doctor.examine() if f.what == "bundle nano")
     assert (finding.state, finding.advice) == ("ok", "")
+
+
+def test_load_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    model._warn_once.cache_clear()
+    for _ in range(2):
+        load("nano").close()
+    load(Bundle.open(builtin.BUNDLE)).close()  # opened by the caller: `run` tells it by itself
+    (record,) = [r for r in caplog.records if r.name == "pam_edge"]
+    assert record.levelname == "WARNING" and f"verified on {MADE}; this CPU is {HERE}" in record.getMessage()

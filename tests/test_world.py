@@ -21,8 +21,8 @@ from pam_edge.benchmarks.synthetic.texts import COLOUR_ZH, PATTERN_ZH, PLACE_ZH
 
 _DIGEST = """
 import hashlib
-from pam_edge.benchmarks import world
-s = world.scene(11)
+from pam_edge.benchmarks import synthetic
+s = synthetic.scene(11)
 print(hashlib.sha256(s.image.tobytes() + b"".join(o.mask.tobytes() for o in s.objects)).hexdigest())
 """
 

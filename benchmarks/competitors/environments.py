@@ -1,7 +1,8 @@
 """Where a peer's packages lie: an environment of its own in the cache folder, made once, whole or not at all.
 
-A Python peer's environment has this one's packages behind its own, so that what is the same for both sides
-(numpy, onnxruntime, torch) is the same files, and workers can import this package. Knows no peer.
+Versions and hashes are in `locks/`. A Python peer's environment has this one's packages behind its own, so
+that what is the same for both sides (numpy, onnxruntime, torch) is the same files, and workers can import
+this package; what the runtime's own lock holds is therefore not in a peer's. Knows no peer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pam_edge.core.errors import EnvironmentProblem
 
 _SECONDS = 1800  # a download that takes longer is stuck
 _READY = "ready"
+_LOCKS = Path(__file__).parent / "locks"
 
 
 def environment(pin: Pin, cache: Path) -> Path:
@@ -27,7 +29,8 @@ def environment(pin: Pin, cache: Path) -> Path:
     Raises EnvironmentProblem with the installer's last words where it fails.
     """
     folder = cache / "environments" / pin.name
-    wanted = "\n".join(pin.packages)
+    locks = _locks(pin)
+    wanted = "\n".join(path.read_text(encoding="utf-8") for path in locks)
     mark = folder / _READY
     if mark.is_file() and mark.read_text() == wanted:
         return folder
@@ -37,15 +40,16 @@ def environment(pin: Pin, cache: Path) -> Path:
         case "pip":
             _run([sys.executable, "-m", "venv", str(folder)], pin)
             _add_ours(folder)
-            _run([str(python(folder)), "-m", "pip", "install", "--quiet", *pin.packages], pin)
+            locked = ["--no-deps", "--require-hashes", "--requirement", str(locks[0])]
+            _run([str(python(folder)), "-m", "pip", "install", "--quiet", *locked], pin)
         case "npm":
             npm = shutil.which("npm")
             if npm is None:
                 raise EnvironmentProblem(f"{pin.name} comes from npm, which is not on this machine")
             folder.mkdir()
-            _run(
-                [npm, "install", "--silent", "--ignore-scripts", "--prefix", str(folder), *pin.packages], pin
-            )
+            for path in locks:
+                shutil.copy(path, folder)
+            _run([npm, "ci", "--silent", "--ignore-scripts", "--prefix", str(folder)], pin)
         case "none":
             folder.mkdir()
     mark.write_text(wanted)
@@ -55,6 +59,17 @@ def environment(pin: Pin, cache: Path) -> Path:
 def python(folder: Path) -> Path:
     """The interpreter of a Python peer's environment."""
     return folder / "bin" / "python"
+
+
+def _locks(pin: Pin) -> list[Path]:
+    """Files that fix what is installed for a peer."""
+    match pin.registry:
+        case "pip":
+            return [_LOCKS / f"{pin.name}.txt"]
+        case "npm":
+            return [_LOCKS / pin.name / name for name in ("package-lock.json", "package.json")]
+        case "none":
+            return []
 
 
 def _add_ours(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The first minute: a rendered scene, a click on three of its things, their masks and words, one picture;
 then a rendered clip, a box around a thing, its masks and what happens to it, one short film.
 
-    python -m pam_edge.benchmarks.demo BUNDLE --out FOLDER
+    python -m pam_edge.benchmarks.demo BUNDLE --out FOLDER [--first]
 
 Knows a bundle and the rendered world; `make demo` exports the bundle first.
 """
@@ -36,13 +36,35 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pam_edge.benchmarks.demo", description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    parser.add_argument("--first", action="store_true", help="one click alone; needs no torch and no export")
     given = parser.parse_args(argv)
     try:
-        show(given.bundle, given.out)
+        if given.first:
+            first(given.bundle, given.out)
+        else:
+            show(given.bundle, given.out)
     except PamEdgeError as e:
         print(f"demo: {e}", file=sys.stderr)  # noqa: T201 - a command of its own
         return e.exit_code
     return 0
+
+
+def first(folder: Path, out: Path) -> None:
+    """Write `scene.png` and `first.png` into `out`: one click's mask and words. `folder` may be `nano`."""
+    clock = time.perf_counter()
+    scene = synthetic.scene(SEED, split="heldout")
+    picture = Image.fromarray(scene.image)
+    out.mkdir(parents=True, exist_ok=True)
+    picture.save(out / "scene.png")
+    biggest = max(scene.objects, key=lambda thing: int(thing.mask.sum()))
+    x, y = synthetic.centre_click(biggest.mask)
+    with pam_edge.load(folder) as pam:
+        result = pam(picture, point=(x, y))
+        result.save(out / "first.png")
+    _print(f"\nFirst answer, of the packaged bundle: a click at ({x:.0f}, {y:.0f}) on {out / 'scene.png'}")
+    _print(f"   {'mask':<10} {int(result.mask.sum())} pixels, predicted IoU {result.score:.2f}")
+    _print(f"   {'words':<10} {result.text}")
+    _print(f"   {'picture':<10} {out / 'first.png'}, after {time.perf_counter() - clock:.1f} s\n")
 
 
 def show(folder: Path, out: Path) -> None:

@@ -1,16 +1,18 @@
 """What a device needs to run ours: this package as a wheel, and the wheels of a locked environment.
 
 A wheel is a zip: unpacked into a folder on PYTHONPATH it is installed, so that a device needs neither pip nor
-a network. The lock is short: the run side alone. Wheels come from the package index through pip, on this
-side, for the device's processor and Python.
+a network. The locks (`locks/`, one a Python, with hashes) are short: the run side alone. Wheels come from the
+package index through pip, on this side, for the device's processor and Python.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,16 +24,11 @@ import pam_edge.benchmarks
 import pam_edge.runtimes
 from pam_edge.core.errors import DeviceError, EnvironmentProblem
 
-# The newest that have wheels for Linux on x86-64 and 64-bit ARM, by the device's Python.
-LOCK: dict[tuple[int, int], dict[str, str]] = {
-    (3, 10): {"numpy": "2.2.6", "onnxruntime": "1.23.2"},
-    (3, 11): {"numpy": "2.3.5", "onnxruntime": "1.31.1"},
-    (3, 12): {"numpy": "2.3.5", "onnxruntime": "1.31.1"},
-    (3, 13): {"numpy": "2.3.5", "onnxruntime": "1.31.1"},
-}
-ALWAYS = {"pillow": "12.3.0", "tokenizers": "0.23.3", "msgspec": "0.22.0", "psutil": "7.2.2"}
+LOCKS = Path(__file__).parent / "locks"  # written by tools/lock.py
+_OLDER = LOCKS / "older.txt"  # other releases of an engine that some devices need
+_LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+) \\\n((?: +--hash=\S+(?: \\)?\n)+)", re.MULTILINE)
 # What no device runs; nano's files travel as a bundle.
-_LEFT = ("nano", "export", "quantize", "benchmarks", "runtimes"), ("peers", "report", "results"), ()
+_LEFT = ("nano", "export", "quantize", "benchmarks", "runtimes"), ("competitors", "report", "results"), ()
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same package is the same bytes
 
 
@@ -53,14 +50,25 @@ class Platform:
     @property
     def lock(self) -> dict[str, str]:
         """Packages and their versions. Raises DeviceError where this Python has none."""
-        known = LOCK.get(self.python)
-        if known is None:
-            versions = ", ".join(f"{a}.{b}" for a, b in LOCK)
+        return dict(locked(self.lock_file).keys())
+
+    @property
+    def lock_file(self) -> Path:
+        """Where they are written with their hashes. Raises DeviceError where this Python has none."""
+        path = LOCKS / f"{self.python[0]}.{self.python[1]}.txt"
+        if not path.is_file():
+            versions = ", ".join(path.stem for path in sorted(LOCKS.glob("3.*.txt")))
             raise DeviceError(
                 f"the device has Python {self.python[0]}.{self.python[1]}; known are {versions}: "
                 "name another with --python"
             )
-        return {**known, **ALWAYS}
+        return path
+
+
+def locked(path: Path) -> dict[tuple[str, str], str]:
+    """The lines of a lock by package and version: each with its hashes, as pip takes it."""
+    found = _LOCKED.finditer(path.read_text(encoding="utf-8"))
+    return {(match[1], match[2]): match[0] for match in found}
 
 
 def own_wheel(folder: Path) -> Path:
@@ -90,18 +98,32 @@ def fetched_wheels(
 ) -> list[Path]:
     """Wheels of the lock for a device, from `cache` or the package index; `versions` replace some of it.
 
-    Raises EnvironmentProblem where pip cannot get one.
+    Hashes are compared, but for a version in `versions` that no lock holds. Raises EnvironmentProblem where
+    pip cannot get a wheel.
     """
     wanted = {**platform.lock, **(versions or {})}
+    known = {**locked(_OLDER), **locked(platform.lock_file)}
     version = f"{platform.python[0]}.{platform.python[1]}"
     place = cache / f"{platform.machine}-{version}-{_digest(str(sorted(wanted.items())))}"
     held = sorted(place.glob("*.whl"))
     if len(held) == len(wanted):
         return held
-    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    lines = [known[pair] for pair in wanted.items() if pair in known]
+    other = [f"{name}=={number}" for name, number in wanted.items() if (name, number) not in known]
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / "lock.txt"
+        lock.write_text("".join(lines), encoding="utf-8")
+        _download(platform, place, "--require-hashes", "--requirement", str(lock))
+    if other:
+        _download(platform, place, *other)
+    return sorted(place.glob("*.whl"))
+
+
+def _download(platform: Platform, place: Path, *what: str) -> None:
+    version = f"{platform.python[0]}.{platform.python[1]}"
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(place)]
     command += [word for tag in platform.tags for word in ("--platform", tag)]
-    command += ["--python-version", version, "--dest", str(place)]
-    command += [f"{name}=={number}" for name, number in wanted.items()]
+    command += ["--python-version", version, *what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = (done.stderr or done.stdout).strip()[-400:]
@@ -109,7 +131,6 @@ def fetched_wheels(
             f"no wheels for the device ({platform.machine}, Python {version}): {why}; with --env own the "
             "device's own packages are used"
         )
-    return sorted(place.glob("*.whl"))
 
 
 def _pip() -> list[str]:

@@ -19,8 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from pam_edge.benchmarks.harness.rows import Load, Machine
+from pam_edge.bundle.bundle import Bundle
+from pam_edge.core.cpu_kind import ENV, cpu_kind
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.core.system_info import available_memory, cores, cpu_features, total_memory
+from pam_edge.runtimes.common.registry import engine_version
 
 try:
     import psutil
@@ -37,7 +40,7 @@ def this_machine(*, read_bytes_per_s: float | None) -> Machine:
     """The machine as it is now."""
     return Machine(
         device="local",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=cores(),
         memory_bytes=total_memory(),
         free_bytes=available_memory(),
@@ -46,6 +49,18 @@ def this_machine(*, read_bytes_per_s: float | None) -> Machine:
         features=cpu_features() or (),
         read_bytes_per_s=read_bytes_per_s,
     )
+
+
+def where_run(bundle: Bundle) -> dict[str, str]:
+    """Processor, kind of CPU as engines see it, and version of the engine that runs `bundle`; what the system
+    does not say is "".
+    """
+    runtime = bundle.manifest.runtime
+    return {
+        "cpu": cpu_name() or "",
+        "kind": cpu_kind() or "",
+        "engine": f"{runtime} {engine_version(runtime) or ''}".strip(),
+    }
 
 
 def this_commit() -> tuple[str, bool]:
@@ -172,7 +187,14 @@ def _process_seconds(pid: int) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def _cpu_name() -> str | None:
+def cpu_name() -> str | None:
+    """The processor, and what engines see of it where that is less than there is; None where not told."""
+    name = _processor()
+    seen = os.environ.get(ENV)
+    return f"{name or 'processor not told'}, engines see {seen}" if seen else name
+
+
+def _processor() -> str | None:
     try:
         text = _CPUINFO.read_text()
     except OSError:

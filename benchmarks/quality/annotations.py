@@ -1,4 +1,4 @@
-"""A file in PAM's annotation format (`world/records.py` reads its lines) as cases for an evaluation.
+"""A file in PAM's annotation format (`synthetic/records.py` reads its lines) as cases for an evaluation.
 
 One line is one region of one picture with questions and answers; questions are told apart by the words of the
 bundle's tasks, any other is asked as it is. Masks come from the optional field `segmentation`; without it no

@@ -52,6 +52,7 @@ class Motion(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
+    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]
     clips: int
     frames: int  # that were looked at

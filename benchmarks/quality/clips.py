@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pam_edge.benchmarks.harness.machine import where_run
 from pam_edge.benchmarks.quality import clip_report, clip_scores
 from pam_edge.benchmarks.quality.clip_report import SCHEMA, Motion
 from pam_edge.benchmarks.quality.clip_scores import LONG, Figures, Subject
@@ -80,6 +81,7 @@ def evaluate(
     return Motion(
         schema=SCHEMA,
         bundle=about_bundle(pam.bundle),
+        machine=where_run(pam.bundle),
         data={"kind": "world clips", "seed": seed, "clips": count, "split": SPLIT, "window": LONG},
         clips=count,
         frames=frames,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from pam_edge.benchmarks.harness.machine import where_run
 from pam_edge.benchmarks.quality.cases import DEFINITION, LABEL, Ask, Case, Judged, Picture, Said, Source
 from pam_edge.benchmarks.quality.metrics import mask_iou, same_label, same_text
 from pam_edge.benchmarks.quality.report import SCHEMA, Report, about_bundle
@@ -68,6 +69,7 @@ def evaluate(
     return Report(
         schema=SCHEMA,
         bundle=about_bundle(pam.bundle),
+        machine=where_run(pam.bundle),
         data=dict(source.about),
         pictures=pictures,
         cases=cases,

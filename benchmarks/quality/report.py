@@ -70,6 +70,7 @@ class Report(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
+    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]  # as the source describes itself
     pictures: int
     cases: int

@@ -1,7 +1,7 @@
 """Scenes of the rendered world as cases for an evaluation: held-out combinations, one click a thing.
 
 Knows no model; what is true of a scene the world says itself. Random clicks are those of the files the world
-writes (`world/write.py`), so both ways to the same scenes give the same figures.
+writes (`synthetic/write.py`), so both ways to the same scenes give the same figures.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, overload
 
 from pam_edge.api import arguments
@@ -19,9 +21,11 @@ from pam_edge.image.preprocess import ImageSource, Prompt
 from pam_edge.pipeline.pam import engine_of
 from pam_edge.pipeline.results import Answer, Region, Seen
 from pam_edge.text.tokenization import Lang, Question, Task
+from pam_edge.verify.verified_here import look_up, warnings
 from pam_edge.video.stream import EVERY
 
 MAX_CAPTION = 128  # tokens
+_LOG = logging.getLogger("pam_edge")
 Target = ImageSource | Seen | Region | Result | Stream
 
 
@@ -31,12 +35,19 @@ def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bo
         raise UsageError(f"threads={threads!r}: give 0 (the engine chooses) or the number of threads")
     if isinstance(bundle, str | os.PathLike):
         bundle = Bundle.open(os.path.expanduser(os.fsdecode(bundle)), check=check)  # noqa: PTH111
+        for told in warnings(look_up(bundle)):  # whoever opened it looks for themselves
+            _warn_once(str(bundle.folder), told)
     if not isinstance(bundle, Bundle):
         raise UsageError(
             f"a {type(bundle).__name__} is no bundle: give a folder, "
             'load("my-bundle"), or the packaged load("nano")'
         )
     return Model(bundle, engine_of(bundle, threads=threads))
+
+
+@cache
+def _warn_once(folder: str, told: str) -> None:
+    _LOG.warning("%s: %s", folder, told)
 
 
 class Model(Answering):

@@ -2,18 +2,21 @@
 
 Engines choose their integer kernels by these instructions, and kernels differ in their sums: AVX2 without
 VNNI adds pairs of products in 16 bits. CPUs of one kind run the same kernels. Reads what the system tells and
-runs no instruction to find out: within an emulator of single programs (`qemu-x86_64`) that is the host's.
+runs no instruction to find out. Within an emulator of single programs (`qemu-x86_64`) that is the host's, and
+so is it where instruction sets are hidden from an engine: there PAM_EDGE_CPU_KIND says what engines see.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 
+ENV = "PAM_EDGE_CPU_KIND"
 _X86, _ARM = "x86-64", "aarch64"
 _MACHINES = {"x86_64": _X86, "amd64": _X86, "x64": _X86, "aarch64": _ARM, "arm64": _ARM}
 # What ONNX Runtime's kernels of that width ask for (MLAS), by Linux's names.
@@ -38,7 +41,12 @@ _WINDOWS_X86 = {39: ("avx",), 40: tuple(_AVX2), 41: tuple(_AVX512)}
 
 @lru_cache(maxsize=1)
 def cpu_kind() -> str | None:
-    """This CPU's kind, or None where the system does not tell it or the architecture is another."""
+    """This CPU's kind, or None where the system does not tell it or the architecture is another.
+
+    PAM_EDGE_CPU_KIND, where it is set, is taken as it is.
+    """
+    if told := os.environ.get(ENV):
+        return told
     machine = _MACHINES.get(platform.machine().lower())
     if machine is None:
         return None

@@ -1,14 +1,19 @@
-"""Exact 8-bit products in ONNX Runtime, on CPUs whose kernels for u8 x s8 saturate.
+"""Integer products in ONNX Runtime that are the same on every CPU, by two session options where needed.
 
 x86 CPUs without VNNI multiply unsigned by signed bytes with VPMADDUBSW, which adds two products in 16 bits:
 255 x 127 + 255 x 127 becomes 32767. ONNX Runtime (1.30 and later for our graphs) can convert int8 weights to
 uint8 with zero point 128 while it opens a graph, and multiplies these exactly. Asked to, it does so on every
 x86 CPU with AVX2, also on those with VNNI, where nothing saturates and the kernel for u8 x u8 is slower. So
 one such product is tried in the engine first.
+
+On ARM64 with dot product KleidiAI's kernels compute 4-bit MatMulNBits. They quantize a position's activations
+as one row with one range, ONNX Runtime's own block by block, as on x86: with a large activation in the row
+the error is up to three times as large (docs/performance.md). ONNX Runtime 1.25 and later can do without.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from functools import cache
 from pathlib import Path
@@ -28,7 +33,9 @@ PROBE = (
 )
 TO_UNSIGNED = "session.x64quantprecision"  # kOrtSessionOptionsAvx2PrecisionMode
 CONVERTS = (1, 30)  # the first version that converts weights of our operator; 1.22, 1.27 to 1.29 do not
+NO_KLEIDIAI = "mlas.disable_kleidiai"  # kOrtSessionOptionsMlasDisableKleidiAi; before 1.25 it does nothing
 _OPERATOR = b"MatMulIntegerToFloat"
+_BLOCKWISE = b"MatMulNBits"
 _WIDTH = 64  # of every operand: whole vectors of the widest kernels
 
 
@@ -52,11 +59,14 @@ def saturates() -> bool:
 
 
 def keep_exact(options: ort.SessionOptions, graph: Path | None = None) -> None:
-    """Make sessions opened with `options` multiply 8-bit integers exactly on this CPU.
+    """Make sessions opened with `options` multiply integers exactly, and round activations in blocks, on this
+    CPU.
 
-    Changes nothing where they are exact anyway. `graph` is the .onnx file to be opened. Raises
+    Changes nothing where they do anyway. `graph` is the .onnx file to be opened. Raises
     EnvironmentProblem where it has such products, this CPU saturates and this engine is too old to avoid it.
     """
+    if _is_arm() and graph is not None and _BLOCKWISE in graph.read_bytes():
+        options.add_session_config_entry(NO_KLEIDIAI, "1")  # of this graph alone: elsewhere it is only faster
     if not saturates():
         return
     options.add_session_config_entry(TO_UNSIGNED, "1")
@@ -65,6 +75,10 @@ def keep_exact(options: ort.SessionOptions, graph: Path | None = None) -> None:
             f"onnxruntime {ort.__version__} overflows in {graph.name}'s 8-bit products on this CPU, which "
             "has no VNNI: pip install 'onnxruntime>=1.30' (for Python 3.11 or later), or use scheme fp32"
         )
+
+
+def _is_arm() -> bool:
+    return platform.machine().lower() in ("arm64", "aarch64")
 
 
 def _version() -> tuple[int, ...]:

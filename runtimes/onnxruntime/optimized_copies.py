@@ -22,6 +22,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from pam_edge.core import user_cache
+from pam_edge.core.cpu_kind import cpu_kind
 from pam_edge.runtimes.onnxruntime.integer_products import saturates
 
 FORMAT = "1"  # of a kept copy, and of the options that graphs are optimized under
@@ -82,7 +83,7 @@ def _place(graph: bytes, cpu: str) -> str:
     """Where the copy of a graph for this machine is kept."""
     digest = hashlib.sha256(graph)
     products = "saturate" if saturates() else "exact"  # decides how int8 weights are stored in the copy
-    for part in (FORMAT, ort.__version__, cpu, products):
+    for part in (FORMAT, ort.__version__, cpu, cpu_kind() or "", products):
         digest.update(hashlib.sha256(part.encode()).digest())
     return f"{_FOLDER}/{digest.hexdigest()}.onnx"
 

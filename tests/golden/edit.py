@@ -10,7 +10,7 @@ import torch
 from golden.seeded import GoldenFolder
 from safetensors.torch import load_file, save_file
 
-from pam_edge.export.checkpoint import Checkpoint, open_checkpoint
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 
 SHARD = "model-00001-of-00003.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from golden.seeded import HERE
-from pam_edge.preprocess import Prompt, encode_prompt, load_image, pixels
+
+from pam_edge.image.preprocess import Prompt, encode_prompt, load_image, pixels
 
 Array = npt.NDArray[Any]
 FRAME_SIZE = (240, 320)

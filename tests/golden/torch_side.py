@@ -11,7 +11,7 @@ import torch
 from golden.reference import frame_pixels, golden, prompt_arrays
 from torch import Tensor
 
-from pam_edge.export.checkpoint import Checkpoint, load_language, load_perceiver, load_vision
+from pam_edge.export.checkpoint.checkpoint import Checkpoint, load_language, load_perceiver, load_vision
 from pam_edge.export.model.language import Language
 from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import Encoded, Segmented, VisionTower

@@ -34,7 +34,7 @@ import json, onnxruntime
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.builtin import BUNDLE
 from pam_edge.verify.verify import verify
-checks = verify(Bundle(BUNDLE), threads=1).checks
+checks = verify(Bundle.open(BUNDLE), threads=1).checks
 found = [[c.graph, c.measure, c.worst, c.limit, c.ok] for c in checks]
 print(json.dumps({"onnxruntime": onnxruntime.__version__, "checks": found}))
 """
@@ -65,7 +65,8 @@ class Emulated:
 def haswell() -> Emulated:
     """x86-64 with AVX2 and nothing newer, with this Python. Raises RuntimeError without qemu."""
     command = (_qemu("x86_64"), "-cpu", "Haswell-v4", sys.executable)
-    return Emulated("x86-64, AVX2 (`Haswell-v4`)", command, {"PYTHONPATH": str(ROOT)})
+    variables = {"PYTHONPATH": str(ROOT), "PAM_EDGE_CPU_KIND": "x86-64: avx2"}
+    return Emulated("x86-64, AVX2 (`Haswell-v4`)", command, variables)
 
 
 def arm(cpu: str, note: str, runner: Path) -> Emulated:

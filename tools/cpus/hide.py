@@ -6,8 +6,9 @@ ONNX Runtime chooses its kernels by cpuid and has no switch for it. Here its lib
 the copy is replaced by an instruction that raises a signal, and a preloaded handler (hide.c) answers it with
 feature bits cleared: `--from avx512`, the default, leaves AVX2; `--from vnni` leaves AVX-512 without VNNI.
 Only ONNX Runtime is deceived, in the command and its children. The real processor does the work: results are
-those of the older kernels, timings those of the older kernels on this processor. For Linux on x86-64; needs
-gcc and binutils.
+those of the older kernels, timings those of the older kernels on this processor. PAM_EDGE_CPU_KIND tells
+pam-edge what is left, so that what it writes down about the CPU is true. For Linux on x86-64; needs gcc and
+binutils.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-LEVELS = ("avx512", "vnni")
+LEVELS = {"avx512": "x86-64: avx2", "vnni": "x86-64: avx512"}  # hidden from here on: the kind that is left
 _SOURCE = Path(__file__).with_name("hide.c")
 _CPUID, _UD1 = b"\x0f\xa2", b"\x0f\xb9"
 _AT = re.compile(r"^\s*([0-9a-f]+):\s+cpuid\s*$", re.MULTILINE)
@@ -45,6 +46,7 @@ def environment(
     known["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     known["LD_PRELOAD"] = str(folder / "hide.so")
     known["HIDE_FROM"] = level
+    known["PAM_EDGE_CPU_KIND"] = LEVELS[level]
     return known
 
 
@@ -144,9 +146,7 @@ def _run(command: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare and become the command; returns only where that failed."""
     parser = argparse.ArgumentParser(prog="hide.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--from", dest="level", choices=LEVELS, default=LEVELS[0], help="lowest level to hide"
-    )
+    parser.add_argument("--from", dest="level", choices=LEVELS, default="avx512", help="lowest level to hide")
     parser.add_argument("command", nargs="+", help="after --")
     given = parser.parse_args(argv)
     try:

@@ -1,6 +1,6 @@
 """What nano reads of a clip and is asked about it: PAM's sixteen frames, and which captions follow from what.
 
-The token layout is `Perceiver`'s, the words are `prompts.py`'s; this only puts them in order.
+The token layout is `Perceiver`'s, the words are `tokenization.py`'s; this only puts them in order.
 """
 
 from __future__ import annotations
