@@ -252,9 +252,9 @@ def test_without_the_engine_it_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['executorch'] = None\n"
         "from pam_edge.core.errors import EnvironmentProblem\n"
-        "for name in ('runtimes', 'export'):\n"
+        "for name in ('runtimes.executorch.session', 'export.backends.executorch.graphs'):\n"
         "    try:\n"
-        "        __import__(f'pam_edge.{name}.executorch')\n"
+        "        __import__(f'pam_edge.{name}')\n"
         "    except EnvironmentProblem as e:\n"
         "        print(e)\n"
     )
