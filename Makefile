@@ -10,7 +10,7 @@ UV ?= $(OWN_UV)
 export UV_PYTHON_DOWNLOADS = never
 LOCKED = $(UV) pip install --no-deps --require-hashes --build-constraints requirements/build.txt --python
 OURS = $(UV) pip install --no-deps --build-constraints requirements/build.txt --editable . --python
-EXTRAS = export,android,apple,hub,video,eval,report,dev
+EXTRAS = export,android,apple,hub,video,bench,eval,report,dev
 
 # A test that is skipped fails, but for those in tests/allowed_skips.py. NO_SKIP=0: skips are allowed.
 NO_SKIP ?= 1

@@ -18,7 +18,7 @@ from pam_edge.image.preprocess import ImageSource
 from pam_edge.pipeline.results import Answer, Region
 from pam_edge.text.tokenization import Lang
 
-LABEL, DEFINITION, CAPTIONS = "recognize", "explain", ("brief", "detailed")
+LABEL, DEFINITION = "recognize", "explain"
 QUESTION = "question"  # a question of the data's own; its answer is scored as a caption
 
 

@@ -243,7 +243,7 @@ def evaluate(
         return
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:
-        evaluation.prepare_folder(out)
+        evaluation.prepare_folder(out, page=True)
     for caveat in caveats(opened):
         note(f"note: {caveat}")
     bar, gallery = Progress(["eval"]), Gallery()
