@@ -1,4 +1,4 @@
-"""The command that measures beside others: its machinery on small things; no peer is installed here."""
+"""The command that measures beside others: its machinery on small objects; no peer is installed here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pam_edge.core.errors import EnvironmentProblem
 ECHO = """
 import os, signal, sys, time
 from pam_edge.benchmarks.harness.worker import serve
-def fail(asked): raise ValueError("no such thing")
+def fail(asked): raise ValueError("no such object")
 serve({
     "double": lambda asked: 2 * asked["n"], "fail": fail, "end": lambda asked: os._exit(3),
     "noise": lambda asked: [os.write(1, b"noise"), print("more", flush=True)][0],
@@ -53,7 +53,7 @@ def echo(tmp_path: Path) -> Worker:
 def test_a_worker_answers_fails_and_answers_again(tmp_path: Path) -> None:
     with echo(tmp_path) as worker:
         assert worker.ask("double", {"n": 21}) == 42
-        with pytest.raises(EnvironmentProblem, match="echo: ValueError: no such thing"):
+        with pytest.raises(EnvironmentProblem, match="echo: ValueError: no such object"):
             worker.ask("fail")
         assert worker.ask("noise") == 5  # what a library prints is no answer
         assert worker.ask("double", {"n": 1}) == 2
@@ -221,7 +221,7 @@ def test_every_pin_names_one_release() -> None:
 
 
 def layered(folder: Path, scales: list[float]) -> None:
-    """x times the scales of three layers, then a head; named as the model builder names things."""
+    """x times the scales of three layers, then a head; named as the model builder names objects."""
     names = [f"model.layers.{i}.weight" for i in range(3)]
     nodes, x = [helper.make_node("Mul", ["x", "head"], ["/model/embed/output"], name="/model/embed/Mul")], ""
     x = "/model/embed/output"

@@ -1,4 +1,4 @@
-"""A side of a measurement as a process: it loads once, then does one thing at a time when told to.
+"""A side of a measurement as a process: it loads once, then does one object at a time when told to.
 
 JSON lines over pipes. A worker that is not asked anything is stopped (SIGSTOP), so that no engine's waiting
 threads spin while another is measured. Knows no engine.
@@ -63,7 +63,7 @@ class Worker:
         return self._process.pid
 
     def ask(self, what: str, value: Mapping[str, Any] | None = None, *, seconds: float = 1800) -> Any:
-        """Have one thing done; its result. Raises what it failed with, or `lost` where it ends or takes too
+        """Have one object done; its result. Raises what it failed with, or `lost` where it ends or takes too
         long.
         """
         self._signal(signal.SIGCONT)

@@ -165,7 +165,7 @@ def _clicks(opened: Opened, work: Work, mark: Mark) -> Turn:
 
 
 def _video(opened: Opened, work: Work, mark: Mark) -> Turn:
-    """Things followed through a clip and told at its end. The picture drifts a pixel a frame."""
+    """Objects followed through a clip and told at its end. The picture drifts a pixel a frame."""
     image, found = picture(), boxes(work.objects)
     prompts = {number: Prompt(box=box) for number, box in enumerate(found, start=1)}
     shots = [ImageChops.offset(image, n, 0) for n in range(work.frames)]  # before the clock starts
