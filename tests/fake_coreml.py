@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 from mil_evaluator import Evaluated
 
+# Of the engine; the second holds what it imported from the first.
+_MODULES = ("pam_edge.runtimes.coreml.session", "pam_edge.runtimes.coreml.engine")
+
 
 def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The engine's file as a Mac imports it, MLModel being the stand-in."""
-    monkeypatch.delitem(sys.modules, "pam_edge.runtimes.coreml.session", raising=False)
+    for name in _MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with monkeypatch.context() as here:
         here.setattr(platform, "system", lambda: "Darwin")
         found = importlib.import_module("pam_edge.runtimes.coreml.session")
@@ -28,7 +32,8 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def away() -> None:
     """The engine is not here any more."""
-    sys.modules.pop("pam_edge.runtimes.coreml.session", None)
+    for name in _MODULES:
+        sys.modules.pop(name, None)
     FakeModel.held.clear()
 
 

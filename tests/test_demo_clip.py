@@ -23,7 +23,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> clip.Told:
 
     pam, _ = video_pam(tmp_path_factory.mktemp("demo"), says)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(clip.world, "clip", lambda seed, split: film())
+        patched.setattr(clip.synthetic, "clip", lambda seed, split: film())
         return clip.tell(pam)
 
 

@@ -12,7 +12,7 @@ from command import PROGRAM, Result, finish, pam_edge, start
 from exported import Exported, digests
 
 from pam_edge.bundle.manifest import MANIFEST
-from pam_edge.export.driver import quantized
+from pam_edge.export.backends.onnxruntime import static_graphs
 from pam_edge.export.driver.build import GRAPHS, build, plan
 from pam_edge.export.driver.parts import recording
 from pam_edge.export.driver.workspace import STATE
@@ -178,9 +178,9 @@ def test_a_calibration_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
         write(path, arrays)
 
     for module, name, how in (
-        (quantized, "calibrate", stop),
+        (static_graphs, "calibrate", stop),
         (calibration, "_write", third_fails),
-        (quantized, "quantize_static", stop),
+        (static_graphs, "quantize_static", stop),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, how)
