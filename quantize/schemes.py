@@ -7,7 +7,7 @@ and how close their numbers must come, the target says.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -17,6 +17,8 @@ from pam_edge.core.errors import UsageError
 # q8, q4: weights alone, symmetric integers of 8 or 4 bits with one scale per block of the input axis
 # (blockwise.py). w8a8: weights and activations in 8 bits, their ranges known from calibration.
 Storage = Literal["float32", "float16", "q8", "q4", "w8a8"]
+FLOATS: tuple[Storage, ...] = ("float32", "float16")
+STATIC: tuple[Storage, ...] = (*FLOATS, "w8a8")  # what graphs with integer layers of known range take
 # Bytes a value takes, a block's scale (float32 per 128) included.
 STORED: dict[Storage, float] = {
     "float32": 4,
@@ -62,6 +64,27 @@ class Scheme:
     def storage(self, graph: str, tensor: str, shape: Sequence[int]) -> Storage:
         """How a weight of that graph, name and shape is stored."""
         return next((r.storage for r in self.rules if r.matches(graph, tensor, shape)), "float32")
+
+    def stored(
+        self, graph: str, tensor: str, shape: Sequence[int], *, possible: Collection[Storage]
+    ) -> Storage:
+        """The same, for whoever can write only some kinds. Raises UsageError where it is another one."""
+        found = self.storage(graph, tensor, shape)
+        if found not in possible:
+            raise UsageError(
+                f"scheme {self.name} stores {tensor} of {graph} as {found}, which is not possible there; "
+                f"possible: {', '.join(possible)}"
+            )
+        return found
+
+    def check(self, runtime: str, possible: Collection[Storage]) -> None:
+        """Raise UsageError where a rule stores anything as what an engine's files cannot hold."""
+        for rule in self.rules:
+            if rule.storage not in possible:
+                raise UsageError(
+                    f"scheme {self.name} stores weights as {rule.storage}, which bundles for {runtime} "
+                    f"cannot; possible: {', '.join(possible)}"
+                )
 
     @property
     def calibrated(self) -> bool:

@@ -54,14 +54,14 @@ def feeds(variant: Variant, name: StatelessName) -> dict[str, np.ndarray]:
     if name == "mask_decoder":
         size = variant.vision.image_size
         found["point_coords"] = rng.uniform(0, size, (1, POINTS, 2)).astype(np.float32)
-        found["point_labels"] = np.float32([[2, 3, 1, 0, *[-2] * (POINTS - 4)]])
+        found["point_labels"] = np.array([[2, 3, 1, 0, *[-2] * (POINTS - 4)]], np.float32)
         found["has_mask"][:] = 0
     for value, place in (("memory", "age"), ("pointer", "time")):
         if f"{value}_valid" in found:
             valid = np.zeros_like(found[f"{value}_valid"])
             valid[0, :2] = 1
             found[f"{value}_valid"] = valid
-            found[f"{value}_{place}"] = np.float32(valid * (3 if place == "age" else 0.2))
+            found[f"{value}_{place}"] = (valid * (3 if place == "age" else 0.2)).astype(np.float32)
     return found
 
 
@@ -231,7 +231,7 @@ def test_the_same_module_gives_the_same_bytes(checkpoint: Checkpoint, tmp_path: 
 def test_what_it_has_not_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     module = Part("perceiver", checkpoint).module()
     four = Scheme("four", "", (Rule("q4", dimensions=2, elements=1024),))
-    with pytest.raises(UsageError, match="4 bits in perceiver"):
+    with pytest.raises(UsageError, match="of perceiver as q4, which is not possible there"):
         module2coreml(
             module,
             *specs(checkpoint.variant, "perceiver", four),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pam_edge.benchmarks.devices.local import Choice, Device, Tell
 from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.bundle.bundle import Bundle, file_ref, sha256_of
 from pam_edge.bundle.manifest import MANIFEST
@@ -172,3 +173,11 @@ def packed(folder: Path) -> bytes:
             else:
                 archive.addfile(entry)
     return raw.getvalue()
+
+
+def opened(address: str, choice: Choice, logs: Path, tell: Tell) -> Device:
+    """See `Kind.opened`. Raises UsageError without a runner's folder, and like `Adb`."""
+    if choice.runner is None:
+        raise UsageError("a phone needs --runner: a folder that `arm64.py` made, see docs/devices.md")
+    link = Link(choice.name or choice.device, address or None, choice.runner, choice.remote or ROOT)
+    return Adb(link, logs=logs, tell=tell)

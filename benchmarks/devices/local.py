@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +12,20 @@ from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.bundle.bundle import Bundle
 
 RUNNER = "pam_edge.benchmarks.speed.runner"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line says of the device. Each kind reads what it needs."""
+
+    device: str = "local"
+    name: str | None = None  # as rows call it; None: as it was asked for
+    python: str = "python3"
+    environment: str = "fetched"
+    remote: str | None = None  # folder there
+    ssh_config: Path | None = None
+    runner: Path | None = None  # for adb
 
 
 class Device(Protocol):
@@ -48,3 +64,8 @@ class Local:
         self._count += 1
         log = self._logs / f"runner-{self._count}.txt"
         return Worker(self.name, [sys.executable, "-m", RUNNER], log=log)
+
+
+def opened(address: str, choice: Choice, logs: Path, tell: Tell) -> Device:
+    """See `Kind.opened`."""
+    return Local(logs, name=choice.name or "local")

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pam_edge.benchmarks.devices import agent
-from pam_edge.benchmarks.devices.local import RUNNER
+from pam_edge.benchmarks.devices.local import RUNNER, Choice, Device, Tell
 from pam_edge.benchmarks.devices.pack import Platform, fetched_wheels, own_wheel
 from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.bundle.bundle import Bundle, file_ref, sha256_of
 from pam_edge.bundle.manifest import MANIFEST
-from pam_edge.core.errors import DeviceError
+from pam_edge.core.errors import DeviceError, UsageError
 
 Environment = Literal["fetched", "own"]
 ROOT = "~/.cache/pam-edge"
@@ -225,3 +225,24 @@ def _send_file(agent: Agent, sha: str, path: Path, *, offset: int) -> None:
 def sha256_of_all(shas: Sequence[str] | Mapping[str, Path]) -> str:
     """One name for a set of files."""
     return hashlib.sha256("".join(sorted(shas)).encode()).hexdigest()[:16]
+
+
+def opened(address: str, choice: Choice, logs: Path, tell: Tell) -> Device:
+    """See `Kind.opened`. Raises UsageError for an unknown environment."""
+    way = Way(
+        target=address,
+        name=choice.name or choice.device,
+        python=choice.python,
+        environment=_environment(choice.environment),
+        config=choice.ssh_config,
+        root=choice.remote or ROOT,
+    )
+    return Ssh(way, logs=logs, cache=Path.home() / ".cache" / "pam-edge", tell=tell)
+
+
+def _environment(text: str) -> Environment:
+    match text:
+        case "fetched" | "own":
+            return text
+        case _:
+            raise UsageError(f"--env {text!r} is unknown; write fetched or own")

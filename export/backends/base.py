@@ -22,7 +22,7 @@ from pam_edge.export.driver.parts import Part, Recorded, Tell
 from pam_edge.export.driver.workspace import Workspace
 from pam_edge.export.graphs.image_graphs import GraphName
 from pam_edge.quantize.calibration import Samples
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import Scheme, Storage
 from pam_edge.runtimes.common.registry import engine_named
 from pam_edge.targets import Tolerance
 
@@ -73,6 +73,7 @@ class Writer(Protocol):
     """The members of a writer's module."""
 
     TOOLS: tuple[str, ...]  # installed packages that the bytes depend on; bundle.json names their versions
+    STORES: tuple[Storage, ...]  # how its files can store weights; a scheme with another way is refused
     APPETITE: Appetite
     CALIBRATES: bool  # False: what a scheme stores in w8a8 needs no pictures to be seen
     LONGEST: int | None  # positions that its decoder's cache is made for; None: all that the model reads

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import onnx
 from onnx import TensorProto, helper
 
 from pam_edge.bundle.config import LanguageConfig
 from pam_edge.bundle.manifest import TensorSpec
-from pam_edge.core.errors import UsageError
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.decoder.tensors import ROPE_COS, ROPE_SIN, Band, Weight, bands, paged
 from pam_edge.quantize.blockwise import BITS, block_size
@@ -29,6 +28,7 @@ _BAND = 1 << 15
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: 2 to 4 times as fast as float32 ones
 
 Stored = Literal["float32", "float16", "q8", "q4"]
+STORED: tuple[Stored, ...] = get_args(Stored)
 
 
 @dataclass
@@ -255,10 +255,7 @@ def stored_as(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Stored:
     """How the decoder stores a weight. Raises UsageError for what it cannot."""
     if key in (ROPE_COS, ROPE_SIN):
         return "float32"
-    storage = scheme.storage(NAME, key, shape)
-    if storage == "w8a8":
-        raise UsageError(f"scheme {scheme.name} wants {key} as w8a8; the decoder takes q8 and q4")
-    return storage
+    return cast("Stored", scheme.stored(NAME, key, shape, possible=STORED))
 
 
 def finely_stored_as(scheme: Scheme, key: str, shape: tuple[int, ...]) -> Stored:

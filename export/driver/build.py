@@ -72,6 +72,7 @@ def plan(
     device = target_named(target)
     chosen = scheme_named(scheme_for(device, scheme))
     writer = writer_for(device.runtime)
+    chosen.check(device.runtime, writer.STORES)
     if not weights:
         raise UsageError("--weights is empty: give a PAM folder, ORG/NAME, nano or random:VARIANT")
     place, sam2_place = _place(weights), None if sam2 is None else Path(_place(sam2))

@@ -23,6 +23,7 @@ from pam_edge.export.backends.onnxruntime.decoder import embedding_record, langu
 from pam_edge.export.backends.onnxruntime.float_weights import DecoderWeights
 from pam_edge.export.backends.onnxruntime.static_graphs import float_graph, static_graph, stored_graph
 from pam_edge.export.backends.onnxruntime.weight_check import weight_check
+from pam_edge.export.backends.onnxruntime.writer import STORES
 from pam_edge.export.decoder.onnx_graph import EMBEDDING
 from pam_edge.export.driver.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.driver.forecast import Forecast
@@ -72,6 +73,7 @@ def plan_quantize(source: Bundle, scheme: str, *, samples: Callable[[], Samples]
         raise UsageError(
             f"{source.folder} is {manifest.scheme} already; give a bundle of scheme {' or '.join(FLOAT)}"
         )
+    chosen.check(manifest.runtime, STORES)
     losses = target_named(manifest.target).tolerance(chosen.name)
     if not isinstance(losses, Losses):
         raise UsageError(f"{chosen.name} quantizes nothing; make it with `pam-edge export --scheme {scheme}`")

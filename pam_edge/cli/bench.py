@@ -62,8 +62,9 @@ def bench(
     """Measure how fast bundles are, and what they take; every list with commas makes a grid."""
     import tempfile
 
-    from pam_edge.benchmarks.devices.choose import Choice, open_device
+    from pam_edge.benchmarks.devices.choose import open_device
     from pam_edge.benchmarks.devices.gates import read_gates
+    from pam_edge.benchmarks.devices.local import Choice
     from pam_edge.benchmarks.harness.output import as_text, read_form
     from pam_edge.benchmarks.harness.rows import Row, put_rows, read_rows, write_rows
     from pam_edge.benchmarks.speed.bench import measure

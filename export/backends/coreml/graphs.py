@@ -20,9 +20,8 @@ from coremltools.optimize import coreml as cto
 from torch import nn
 
 from pam_edge.bundle.manifest import TensorSpec
-from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.coreml.package import conversion, save_package
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import STATIC, Scheme
 
 OLDEST = ct.target.iOS18
 # Computed in float32: points in pixels of 1,024, where float16 has steps of half a pixel; counts of a mask's
@@ -121,14 +120,12 @@ def _weights(model: ct.models.MLModel) -> dict[str, tuple[int, ...]]:
 
 def _narrowed(model: ct.models.MLModel, graph: str, scheme: Scheme) -> ct.models.MLModel:
     """The same model, with the weights that the scheme wants as integers in 8 bits."""
-    storage, chosen = partial(scheme.storage, graph), {}
+    storage, chosen = partial(scheme.stored, graph, possible=(*STATIC, "q8")), {}
     config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
     for name, shape in _weights(model).items():
         match storage(name, shape):
             case "w8a8" | "q8":
                 chosen[name] = config
-            case "q4":
-                raise UsageError(f"scheme {scheme.name} wants 4 bits in {graph}; CoreML's take 8 here")
             case _:  # computed in float16, so stored in it
                 pass
     if not chosen:

@@ -19,6 +19,7 @@ from coremltools.converters.mil.mil import types
 from pam_edge.bundle.config import LanguageConfig
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS, LM_HEAD
+from pam_edge.export.decoder.onnx_graph import STORED
 from pam_edge.export.decoder.tensors import AT_ONCE, Tensors, rope_table
 from pam_edge.quantize.blockwise import BITS, Bits, block_size, quantize
 from pam_edge.quantize.fp16 import halved
@@ -51,16 +52,11 @@ class Weights:
         """A weight [out, in], float16 or in blocks."""
         if key not in self._held:
             shape = self._shapes[key]
-            storage = self._scheme.storage(_GRAPH, key, shape)
-            match storage:
-                case "float32" | "float16":
-                    self._held[key] = self._halves(key, shape), None
-                case "q4" | "q8":
-                    self._held[key] = self._blocks(key, shape, BITS[storage])
-                case other:
-                    raise UsageError(
-                        f"scheme {self._scheme.name} wants {key} as {other}; the decoder takes q8 and q4"
-                    )
+            storage = self._scheme.stored(_GRAPH, key, shape, possible=STORED)
+            bits = BITS.get(storage)
+            self._held[key] = (
+                (self._halves(key, shape), None) if bits is None else self._blocks(key, shape, bits)
+            )
             self._done += math.prod(shape)
             self._progress(self._done / self._total)
         values, scales = self._held[key]

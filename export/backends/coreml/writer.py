@@ -16,7 +16,7 @@ from pam_edge.export.backends.coreml.package import SUFFIX
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.decoder.embedding_file import language2embedding
 from pam_edge.export.graphs.image_graphs import GraphName, fixed, graph_specs
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import STATIC, Scheme, Storage
 from pam_edge.targets import Tolerance
 from pam_edge.video.memory_bank import PROMPTED
 
@@ -26,6 +26,7 @@ POINTS = 16  # slots for the points of a prompt, a box's corners among them
 LONGEST: int | None = CLIP
 # The modules' float32 weights beside coremltools' and those of the package; the decoder's as they are stored,
 # its tied head in its own package.
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 APPETITE = Appetite(vision=3.0, language=0.5, vocabularies=2, cache="float16", cached=LONGEST)
 
 

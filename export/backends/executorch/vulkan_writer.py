@@ -11,6 +11,7 @@ from pam_edge.export.backends.executorch.writer import (
     APPETITE,
     CALIBRATES,
     LONGEST,
+    STORES,
     TOOLS,
     checks,
     described,
@@ -19,7 +20,18 @@ from pam_edge.export.backends.executorch.writer import (
     specs,
 )
 
-__all__ = ["APPETITE", "CALIBRATES", "LONGEST", "TOOLS", "checks", "described", "rehearse", "specs", "write"]
+__all__ = [
+    "APPETITE",
+    "CALIBRATES",
+    "LONGEST",
+    "STORES",
+    "TOOLS",
+    "checks",
+    "described",
+    "rehearse",
+    "specs",
+    "write",
+]
 ON_CPU = ("memory_attention",)
 
 

@@ -22,7 +22,7 @@ from pam_edge.export.checkpoint.keys import EMBED_TOKENS, LM_HEAD
 from pam_edge.export.decoder.onnx_graph import Stored, finely_stored_as
 from pam_edge.export.decoder.tensors import Tensors
 from pam_edge.quantize.blockwise import BITS, Bits, fitted_scales
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import STATIC, Scheme
 from pam_edge.verify.error_metrics import noise
 
 BLOCK = 32
@@ -53,7 +53,12 @@ def filled(language: LanguageConfig, tensor: Callable[[str], Tensor], scheme: Sc
 
 
 def in_8_bits(module: nn.Module, scheme: Scheme, graph: str) -> nn.Module:
-    """The same module, a graph's, with those linear layers in 8 bits whose activations the scheme has so."""
+    """The same module, a graph's, with those linear layers in 8 bits whose activations the scheme has so.
+
+    Raises UsageError where the scheme wants weights in blocks, which a graph's are not.
+    """
+    for key, value in module.named_parameters():
+        scheme.stored(graph, key, value.shape, possible=STATIC)
     for name, layer in module.named_modules():
         weight = f"{name}.weight"
         if isinstance(layer, nn.Linear) and scheme.storage(graph, weight, layer.weight.shape) == "w8a8":

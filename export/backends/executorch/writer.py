@@ -22,13 +22,14 @@ from pam_edge.export.backends.executorch.weights import filled, in_8_bits, weigh
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.decoder.embedding_file import language2embedding
 from pam_edge.export.graphs.image_graphs import GraphName, fixed, graph_specs
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import STATIC, Scheme, Storage
 from pam_edge.targets import Tolerance
 from pam_edge.verify.quantization_gate import check
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy", "tokenizers")
 # Floats are not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized. In
 # integers two layers of PAM-1.5B's width took 1.2 of their floats.
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 APPETITE = Appetite(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
 CALIBRATES = False
 LONGEST: int | None = CLIP

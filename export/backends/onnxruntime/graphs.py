@@ -16,13 +16,12 @@ import torch
 from torch import nn
 
 from pam_edge.bundle.manifest import TensorSpec
-from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.onnxruntime.attention import Translations, fused_attention
 from pam_edge.export.backends.quiet import quiet
 from pam_edge.export.checkpoint.placeholders import Placeholders
 from pam_edge.quantize.fp16 import store_in_16_bits
 from pam_edge.quantize.save import place_beside, save
-from pam_edge.quantize.schemes import FP32, Scheme
+from pam_edge.quantize.schemes import FLOATS, FP32, Scheme
 
 OPSET = 20
 LAYERS = ("MatMul", "Gemm", "Conv", "ConvTranspose")  # operators that a layer with a weight becomes
@@ -59,11 +58,7 @@ def module2onnx(
         placeholders.fill(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         _check_border(path.name, given, specs)
-    storage = partial(scheme.storage, path.stem)
-    for name, value in model.graph.initializers.items():
-        if value.shape is not None and storage(name, value.shape.numpy()) not in ("float32", "float16"):
-            raise UsageError(f"scheme {scheme.name} is not possible for graph {path.stem} in this version")
-    store_in_16_bits(model, storage)
+    store_in_16_bits(model, partial(scheme.stored, path.stem, possible=FLOATS))
     return save(model, path, beside=place_beside(path, size))
 
 

@@ -12,7 +12,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.quantize.calibration import Calibrated, Samples, calibrate
 from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
 from pam_edge.quantize.save import save
-from pam_edge.quantize.schemes import Scheme
+from pam_edge.quantize.schemes import FLOATS, STATIC, Scheme
 from pam_edge.quantize.static import find_layers, quantize_static
 
 
@@ -31,12 +31,12 @@ def static_graph(
 
     `work` is the bundle's folder of calibration; see `calibrate`.
     """
-    layers = find_layers(graph, partial(scheme.storage, name))
+    storage = partial(scheme.stored, name, possible=STATIC)
+    layers = find_layers(graph, storage)
     sources = list(dict.fromkeys(layer.source for layer in layers))
     ranges = calibrate(
         name, graph, sources, samples, work, image_size=image_size, tell=lambda part: tell(0.9 * part)
     )
-    storage = partial(scheme.storage, name)
     return quantize_static(graph, place / f"{name}.onnx", layers, ranges, storage=storage)
 
 
@@ -58,5 +58,5 @@ def stored_graph(source: Bundle, name: str, place: Path, scheme: Scheme) -> tupl
     """A float graph as it is, but for weights that the scheme stores in 16 bits."""
     files = tuple(place / ref.path for ref in source.graph(name).files)
     model = ir.load(source.path(source.graph(name).files[0]))
-    store_in_16_bits(model, partial(scheme.storage, name))
+    store_in_16_bits(model, partial(scheme.stored, name, possible=FLOATS))
     return save(model, files[0], beside=files[1] if len(files) > 1 else None)

@@ -16,10 +16,11 @@ from pam_edge.export.backends.onnxruntime.weight_check import weight_check
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.graphs.image_graphs import GraphName, graph_specs
 from pam_edge.quantize.calibration import Calibrated, Samples
-from pam_edge.quantize.schemes import FP32, Scheme
+from pam_edge.quantize.schemes import FP32, STATIC, Scheme, Storage
 from pam_edge.targets import Tolerance
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 APPETITE = Appetite()
 CALIBRATES = True
 LONGEST: int | None = None

@@ -33,7 +33,7 @@ from pam_edge.quantize.calibration import CALIBRATED, calibrate
 from pam_edge.quantize.half import compute_in_16_bits, overflowing, watched, wave_angles
 from pam_edge.quantize.observe import Observer
 from pam_edge.quantize.save import place_beside, save, weight_bytes
-from pam_edge.quantize.schemes import FP32, Scheme
+from pam_edge.quantize.schemes import FP32, STATIC, Scheme, Storage
 from pam_edge.quantize.static import TENSORRT, Range, find_layers, in_8_bits
 from pam_edge.targets import Tolerance
 from pam_edge.verify.error_metrics import noise
@@ -42,6 +42,7 @@ from pam_edge.verify.verify import verify
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 # The float file beside the one that is written; a tied head lies in the decoder's own file.
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True, cache="float16")
 CALIBRATES = True
 LONGEST: int | None = None
@@ -115,6 +116,9 @@ def _write_small(job: Job, name: StatelessName) -> tuple[Path, ...]:
         job.work.keep(wide, [], scratch=[file.name for file in made])
     source = job.work.folder / wide
     model = ir.load(source)
+    for key, value in model.graph.initializers.items():
+        if value.shape is not None:
+            job.scheme.stored(name, key, value.shape.numpy(), possible=STATIC)
     islands = wave_angles(model) | overflowing(model, seen_ranges(job, source))
     calibrated = next((known for known in CALIBRATED if known == name), None)
     if job.samples is not None and calibrated is not None:
