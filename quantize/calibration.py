@@ -116,7 +116,7 @@ def calibrate(
     image_size: int,
     how: Static = ONNXRUNTIME,
     threads: int = 0,
-    tell: Callable[[float], None] = lambda part: None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> dict[str, Range]:
     """Ranges of `tensors` of the float `graph` over all samples.
 
@@ -130,7 +130,7 @@ def calibrate(
     runs = _runs(name, samples, work, image_size)
     observer: Observer | None = None
     for done, run in enumerate(runs):
-        tell(done / len(runs))
+        progress(done / len(runs))
         if run.seen.exists():
             continue
         observer = observer or Observer(graph, tensors, threads=threads)
@@ -150,7 +150,7 @@ def calibrate(
             for i, seen_here in enumerate(found):
                 low, high, stride, *_ = (row := held[str(i)])[:3].tolist()
                 seen_here.append(Seen(low, high, int(stride), row[3:]))
-    tell(1.0)
+    progress(1.0)
     return {tensor: best_range(seen, how) for tensor, seen in zip(tensors, found, strict=True)}
 
 

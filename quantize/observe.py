@@ -53,8 +53,10 @@ class Observer:
     def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Seen]]:
         """The graph's own outputs, and what the run showed of every tensor."""
         wanted = [f"{name}.{part}" for name in self._tensors for part in ("low", "high", "some")]
-        told = [f"{n}.stride" for n, known in zip(self._tensors, self._strides, strict=True) if known is None]
-        found = self._session.run([*self._outputs, *wanted, *told], dict(feeds))
+        strides = [
+            f"{n}.stride" for n, known in zip(self._tensors, self._strides, strict=True) if known is None
+        ]
+        found = self._session.run([*self._outputs, *wanted, *strides], dict(feeds))
         own, rest = found[: len(self._outputs)], found[len(self._outputs) :]
         strides = iter(rest[len(wanted) :])
         seen = {}

@@ -54,7 +54,7 @@ def sensitivity(
     part_of: Callable[[str], str] = block_of,
     how: Static = ONNXRUNTIME,
     threads: int = 0,
-    tell: Callable[[float], None] = lambda part: None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> tuple[Sensitivity, ...]:
     """Run the float `graph` on `feeds`, then with each part of `layers` quantized alone, then with all.
 
@@ -68,7 +68,7 @@ def sensitivity(
     float_runs = _outputs(graph, [], ranges, feeds, how=how, threads=threads)
     rows: list[Sensitivity] = []
     for part, chosen in parts.items():
-        tell((1 + len(rows)) / (1 + len(parts)))
+        progress((1 + len(rows)) / (1 + len(parts)))
         runs = _outputs(graph, chosen, ranges, feeds, how=how, threads=threads)
         weights = sum(layer.elements for layer in chosen)
         rows.append(Sensitivity(part, len(chosen), weights, _noise(float_runs, runs)))

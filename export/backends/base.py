@@ -19,7 +19,7 @@ from pam_edge.bundle.config import Variant
 from pam_edge.bundle.manifest import Check, Graph, TensorSpec, Verification
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
-from pam_edge.export.driver.parts import Part, Recorded, Tell
+from pam_edge.export.driver.parts import Part, Progress, Recorded
 from pam_edge.export.driver.workspace import Workspace
 from pam_edge.export.graphs.image_graphs import GraphName
 from pam_edge.quantize.calibration import Samples
@@ -30,7 +30,7 @@ from pam_edge.targets import Tolerance
 # Positions of a clip of 16 frames (1,043 + 15 * 275 of PAM), its question and a long answer: what a cache is
 # made for where its length is fixed.
 CLIP = 6144
-Border = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs
+Signature = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Job:
     scheme: Scheme
     samples: Samples | None  # to calibrate on; None where the scheme needs none
     work: Workspace
-    tell: Tell
+    progress: Progress
     recorded: Recorded  # what PyTorch gave of this graph and those before it
 
     @property
@@ -56,7 +56,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Appetite:
+class MemoryModel:
     """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what
     it leaves on disk beside what the scheme says. And what the decoder takes where it runs.
     """
@@ -74,12 +74,14 @@ class Writer(Protocol):
     """The members of a writer's module."""
 
     TOOLS: tuple[str, ...]  # installed packages that the bytes depend on; bundle.json names their versions
-    APPETITE: Appetite
+    MEMORY: MemoryModel
     CALIBRATES: bool  # False: what a scheme stores in w8a8 needs no pictures to be seen
-    LONGEST: int | None  # positions that its decoder's cache is made for; None: all that the model reads
+    MAX_POSITIONS: (
+        int | None
+    )  # positions that its decoder's cache is made for; None: all that the model reads
 
     @property
-    def specs(self) -> Callable[[Variant, GraphName, Scheme], Border]:
+    def specs(self) -> Callable[[Variant, GraphName, Scheme], Signature]:
         """Inputs and outputs of a graph as this engine has them; axes it wants static are fixed extents."""
         ...
 

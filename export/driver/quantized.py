@@ -112,7 +112,7 @@ def _make(
     settled: QuantizePlan, name: str, place: Path, *, calibration: Path, report: Report
 ) -> tuple[str, ...]:
     """Write a step's files; return their names, the engine's first."""
-    source, tell = settled.source, partial(report, name)
+    source, progress = settled.source, partial(report, name)
     match name:
         case "rest":
             (place / GOLDEN).write_bytes(reference_golden(source, settled.losses))
@@ -124,7 +124,7 @@ def _make(
                 DecoderWeights(source),
                 place,
                 scheme=settled.scheme,
-                progress=lambda done, total: tell(0.99 * done / total),
+                progress=lambda done, total: progress(0.99 * done / total),
             )
         case "image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame" if settled.samples:
             made = static_graph(
@@ -135,7 +135,7 @@ def _make(
                 samples=settled.samples,
                 work=calibration,
                 image_size=source.manifest.variant.vision.image_size,
-                tell=tell,
+                progress=progress,
             )
         case _:
             made = stored_graph(source, name, place, settled.scheme)

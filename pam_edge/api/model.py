@@ -35,8 +35,8 @@ def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bo
         raise UsageError(f"threads={threads!r}: give 0 (the engine chooses) or the number of threads")
     if isinstance(bundle, str | os.PathLike):
         bundle = Bundle.open(os.path.expanduser(os.fsdecode(bundle)), check=check)  # noqa: PTH111
-        for told in warnings(look_up(bundle)):  # whoever opened it looks for themselves
-            _warn_once(str(bundle.folder), told)
+        for message in warnings(look_up(bundle)):  # whoever opened it looks for themselves
+            _warn_once(str(bundle.folder), message)
     if not isinstance(bundle, Bundle):
         raise UsageError(
             f"a {type(bundle).__name__} is no bundle: give a folder, "
@@ -46,8 +46,8 @@ def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bo
 
 
 @cache
-def _warn_once(folder: str, told: str) -> None:
-    _LOG.warning("%s: %s", folder, told)
+def _warn_once(folder: str, message: str) -> None:
+    _LOG.warning("%s: %s", folder, message)
 
 
 class Model(Answering):
@@ -227,14 +227,14 @@ class Model(Answering):
             ]
             if given:
                 raise UsageError(f"prompts= says everything: leave out {given[0]}=")
-            told = read_prompts(prompts)
+            by_frame = read_prompts(prompts)
         elif boxes is not None:
-            told = {frame: dict(enumerate(arguments.read_boxes(boxes, **parts), start=1))}
-            if not told[frame]:
+            by_frame = {frame: dict(enumerate(arguments.read_boxes(boxes, **parts), start=1))}
+            if not by_frame[frame]:
                 raise UsageError("boxes=[] holds no object to follow")
         else:
             one = arguments.read_prompt(prompt, point=point, points=points, box=box, mask=mask)
-            told = {frame: {1: one}}
+            by_frame = {frame: {1: one}}
         return open_track(
-            self, source, told, caption=caption, every=every, backwards=backwards, decoding=decoding
+            self, source, by_frame, caption=caption, every=every, backwards=backwards, decoding=decoding
         )

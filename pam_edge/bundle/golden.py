@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tie(self) -> float:
-        """The error of logits below which two tokens count as a tie: a told answer is cut there."""
+        """The error of logits below which two tokens count as a tie: a recorded answer is cut there."""
         return self.logits
 
 
@@ -61,11 +61,11 @@ class Losses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tie(self) -> float:
-        """0: a told answer is kept whole, with its margins."""
+        """0: a recorded answer is kept whole, with its margins."""
         return 0.0
 
 
-class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RecordedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One whole greedy answer to a click on the picture, for float numbers up to the first near tie.
 
     `margins`, one a token: how far it was ahead of the second-best, in standard deviations of the logits.
@@ -85,7 +85,7 @@ class GoldenMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits | None
     cases: Annotated[tuple[str, ...], Meta(min_length=1)]  # names of the prompts
     strides: dict[str, Annotated[int, Meta(ge=1)]]  # entry -> stride over the flat tensor; absent: kept whole
-    told: Told | None
+    answer: RecordedAnswer | None = msgspec.field(name="told")
     losses: Losses | None = None
 
     @property
@@ -176,7 +176,7 @@ def golden_content(
     picture: Array,
     prompts: Mapping[str, Mapping[str, Array]],
     bounds: Limits | Losses,
-    told: Told | None,
+    answer: RecordedAnswer | None,
 ) -> bytes:
     """golden.npz from whole tensors by their entries' names, and prompts by their cases' names.
 
@@ -207,7 +207,7 @@ def golden_content(
         losses=bounds if isinstance(bounds, Losses) else None,
         cases=tuple(prompts),
         strides=strides,
-        told=told,
+        answer=answer,
     )
     return golden_bytes(arrays, meta)
 

@@ -150,7 +150,7 @@ def inspect(bundle: BundleFolder, as_json: Json = False) -> None:
         {
             **msgspec.to_builtins(opened.manifest),
             "total_bytes": opened.total_bytes,
-            "here": msgspec.to_builtins(here.place),
+            "here": msgspec.to_builtins(here.platform),
             "ok_here": here.ok,
         }
     ) if as_json else show(bundle_summary(opened))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.bundle.graph_io import PICTURES, check_borders, slots
+from pam_edge.bundle.graph_io import PICTURES, check_signatures, slots
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.core.lru_cache import Lru
 from pam_edge.core.timing import ms_since
@@ -85,7 +85,7 @@ class Pam:
         self.bundle = bundle
         self.lock = threading.RLock()
         manifest = bundle.manifest
-        check_borders(bundle, PICTURES)
+        check_signatures(bundle, PICTURES)
         # For points of a prompt; None: any number.
         self.slots = slots(bundle.graph("mask_decoder"), "point_coords")
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES:

@@ -90,8 +90,8 @@ def bundle_summary(bundle: Bundle) -> str:
     ]
     if m.oldest_engine:
         rows.append(("opens with", f"{m.runtime} {m.oldest_engine} or newer"))
-    if told := verdict(look_up(bundle)):
-        rows.append(("here", clean(told)))
+    if found := verdict(look_up(bundle)):
+        rows.append(("here", clean(found)))
     parts = [columns(rows), "", "graphs", *(_graph(graph) for graph in m.graphs), "", "licences"]
     licences = [
         (

@@ -134,7 +134,7 @@ def caption(
     """Stream a clip's caption. `history` is the caption of the clip before ("" at a video's start), of which
     the beginning is told, as far as it fits. Nothing is computed before the first piece is asked for.
     """
-    told = bounded_history(pam.texts, pam.limits, history, lang=lang, used=_visual(pam) + max_tokens)
+    kept = bounded_history(pam.texts, pam.limits, history, lang=lang, used=_visual(pam) + max_tokens)
     return Description(
         clip.prefix,
         pam.texts,
@@ -143,7 +143,7 @@ def caption(
         lang=lang,
         sampling=sampling or Sampling(),
         max_tokens=max_tokens,
-        history=told,
+        history=kept,
         lock=pam.lock,
     )
 
@@ -152,10 +152,10 @@ def bounded_history(texts: Texts, limits: Limits, history: str, *, lang: Lang, u
     """The beginning of the caption before, at most 600 characters, cut further where the bundle's positions
     (of which `used` are taken) would not hold it.
     """
-    told = history if len(history) <= MAX_HISTORY else _cut(history, MAX_HISTORY)
-    while told and used + len(texts.ids_after(TASK, lang=lang, history=told)) > limits.max_length:
-        told = _cut(told, len(told) // 2)
-    return told
+    kept = history if len(history) <= MAX_HISTORY else _cut(history, MAX_HISTORY)
+    while kept and used + len(texts.ids_after(TASK, lang=lang, history=kept)) > limits.max_length:
+        kept = _cut(kept, len(kept) // 2)
+    return kept
 
 
 def _cut(text: str, most: int) -> str:

@@ -148,8 +148,8 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
         raise
     except Exception as e:
         raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
-    _check_border(path.name, graph.inputs, session.get_inputs())
-    _check_border(path.name, graph.outputs, session.get_outputs())
+    _check_signature(path.name, graph.inputs, session.get_inputs())
+    _check_signature(path.name, graph.outputs, session.get_outputs())
     return session
 
 
@@ -172,7 +172,7 @@ def _options(threads: int, path: Path) -> ort.SessionOptions:
     return options
 
 
-def _check_border(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:
+def _check_signature(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:
     """The file must be the graph that the manifest describes: same names, dtypes and fixed extents."""
     dtypes = {"float": "float32", "double": "float64"}
     held = {arg.name: arg for arg in found}

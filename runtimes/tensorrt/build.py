@@ -91,8 +91,8 @@ def _apart(order: Order, maker: Maker, run: Run) -> Record:
             return record
         failed: _Failed = msgspec.json.decode(last, type=_Failed)
     except msgspec.DecodeError as e:
-        told = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise PamEdgeError(f"compiling {order.graph} failed: {told}") from e
+        printed = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise PamEdgeError(f"compiling {order.graph} failed: {printed}") from e
     raise _ERRORS.get(failed.exit_code, PamEdgeError)(f"graph {order.graph}: {failed.error}")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pam_edge.export.backends.base import Job
 from pam_edge.export.backends.executorch.writer import (
-    APPETITE,
     CALIBRATES,
-    LONGEST,
+    MAX_POSITIONS,
+    MEMORY,
     TOOLS,
     checks,
     described,
@@ -19,7 +19,17 @@ from pam_edge.export.backends.executorch.writer import (
     specs,
 )
 
-__all__ = ["APPETITE", "CALIBRATES", "LONGEST", "TOOLS", "checks", "described", "rehearse", "specs", "write"]
+__all__ = [
+    "CALIBRATES",
+    "MAX_POSITIONS",
+    "MEMORY",
+    "TOOLS",
+    "checks",
+    "described",
+    "rehearse",
+    "specs",
+    "write",
+]
 ON_CPU = ("memory_attention",)
 
 

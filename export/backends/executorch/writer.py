@@ -15,7 +15,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import CLIP, Appetite, Border, Job
+from pam_edge.export.backends.base import CLIP, Job, MemoryModel, Signature
 from pam_edge.export.backends.executorch.decoder import ROWS, TOKENS, cached_specs
 from pam_edge.export.backends.executorch.graphs import module2pte
 from pam_edge.export.backends.executorch.weights import filled, in_8_bits, weight_noise
@@ -29,14 +29,14 @@ from pam_edge.verify.quantization_gate import check
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy", "tokenizers")
 # Floats are not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized. In
 # integers two layers of PAM-1.5B's width took 1.2 of their floats.
-APPETITE = Appetite(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
+MEMORY = MemoryModel(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
 CALIBRATES = False
-LONGEST: int | None = CLIP
+MAX_POSITIONS: int | None = CLIP
 # Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
 _SLOTS = MappingProxyType({"points": 16, "memories": 7, "pointers": 16})
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     """Slots are fixed; the decoder's axes stay free, up to what its file takes."""
     if name == "decoder":
         return cached_specs(variant.language)
