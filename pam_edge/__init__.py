@@ -1,4 +1,4 @@
-"""Perceive anything, on the device: `load` a bundle, point at an object in a picture, get its mask and words.
+"""Perceive Anything Model (PAM) on the device: load a bundle, select a region, get its mask and text.
 
     import pam_edge
 
@@ -6,7 +6,7 @@
     r = pam("photo.jpg", point=(62, 40))
     r.mask, r.box, r.score, r.text
 
-Importing this loads neither torch nor an engine; what a name needs is imported when it is first used.
+Importing this package loads neither torch nor an engine: a name's module is imported when the name is used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Calibration: pictures go through the float graphs one at a time; what is kept are ranges of activations.
+"""Calibration: pictures run through the float graphs one at a time, and ranges of activations are kept.
 
-image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on what the one before it made of
-the same pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted
-calibration goes on where it stopped. Knows graphs by their names and prompts; neither a world nor a bundle.
+image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on the outputs of the one before for
+the same pictures. Results are kept in a folder, one file per run, written when the run is finished: an
+interrupted calibration resumes. Knows graphs by their names and prompts; neither where pictures come from nor
+bundles.
 """
 
 from __future__ import annotations

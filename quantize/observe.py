@@ -1,8 +1,8 @@
-"""Which values the tensors of a float graph take, found while it runs; no tensor leaves the engine whole.
+"""Value ranges of the tensors of a float graph, observed while it runs; no whole tensor is copied out.
 
-The graph gets outputs of its own: each tensor's least and greatest value, and every so-manieth value between
-them. Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators watch
-the tensors of chosen operators, not chosen tensors, and leave nothing to go on from when interrupted.
+The graph gets additional outputs: each tensor's minimum and maximum, and a strided sample of its values.
+Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators observe the
+tensors of chosen operators, not chosen tensors, and cannot resume after an interruption.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The golden file of a quantized bundle, recorded from a finished float one, whose graphs are the reference.
+"""The golden file of a quantized bundle, recorded from a finished float bundle, which is its reference.
 
-A float bundle's verification ties it to PyTorch; what a quantized bundle is held to is the numbers of the
-bundle it was made from, recorded in the same engine. Knows no scheme and no file but the golden one.
+A float bundle's verification ties it to PyTorch; a quantized bundle is compared with the float bundle it was
+made from, recorded in the same engine. Knows no scheme and no file but the golden one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which layers suffer from 8 bits: the error at a graph's outputs where one part of it alone is quantized.
+"""Sensitivity to 8 bits: the error at a graph's outputs with one part of it quantized at a time.
 
-A part is a block, so that Hiera-L's 195 layers are 49 rows and as many runs a picture; a finer or coarser
-part is the caller's to name. Knows graphs and ranges, not what they mean.
+A part is a block by default, so that Hiera-L's 195 layers are 49 rows and as many runs per picture; the
+caller may name finer or coarser parts. Knows graphs and ranges, not what they mean.
 """
 
 from __future__ import annotations

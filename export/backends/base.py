@@ -1,7 +1,8 @@
-"""What an engine's writer is: the module that knows how one engine wants PAM's graphs on disk.
+"""The interface of an engine's writer: the module that writes PAM's graphs in one engine's file format.
 
-A writer is a module with the members of `Writer`; `writer_for` picks it by the target's runtime. It is given
-one graph at a time as a `Job`, and leaves a bundle's files. Knows no engine and no file format.
+A writer is a module with the members of `Writer`; `writer_for` selects it by the target's runtime. It gets
+one graph at a time as a `Job` and writes the files of that graph. This module knows no engine and no file
+format.
 """
 
 from __future__ import annotations

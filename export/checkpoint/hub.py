@@ -1,7 +1,7 @@
-"""Weights by their name on the Hugging Face hub: which files are wanted, of which commit, and their download.
+"""Weights by name on the Hugging Face hub: the files needed, of which commit, and their download.
 
-Files go into huggingface_hub's own cache. Nothing of a repository is executed: neither code nor pickled
-weights are downloaded, but for SAM 2's `.pt`, which is read as tensors alone.
+Files go into huggingface_hub's cache. Nothing in a repository is executed: no code and no pickled weights are
+downloaded, except SAM 2's `.pt`, which is read as tensors only.
 """
 
 from __future__ import annotations

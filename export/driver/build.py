@@ -1,6 +1,6 @@
-"""The whole export on one screen: target, forecast, checkpoint, graph by graph, bundle.json, verification.
+"""The whole export in order: target, forecast, checkpoint, graphs, verification, bundle.json.
 
-Knows the order of objects and nothing of how each is done.
+Knows the order of steps, not how each is done.
 """
 
 from __future__ import annotations

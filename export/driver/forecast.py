@@ -1,7 +1,7 @@
-"""What an export will need of memory and disk, told from the tensors' shapes before anything is made.
+"""Memory and disk that an export will need, estimated from tensor shapes before anything is written.
 
-The disk figure is arithmetic. The memory figure is the weights a step holds, counted, plus what runs beside
-them, measured on PAM's sizes. Knows no engine and no file format.
+The disk figure is computed exactly. The memory figure is the weights that a step holds, computed, plus an
+overhead measured on PAM's sizes. Knows no engine and no file format.
 """
 
 from __future__ import annotations

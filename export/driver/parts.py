@@ -1,6 +1,6 @@
-"""One graph at a time: fill its module, record what PyTorch gives, let go of the weights.
+"""One graph at a time: fill its module with weights, record PyTorch's outputs, release the weights.
 
-Knows modules and the recordings; not the order of graphs, nor how an engine wants them on disk.
+Knows modules and recordings; neither the order of graphs nor an engine's file format.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A quantized bundle out of a finished float one: graph by graph, resumable, through the gate at the end.
+"""A quantized bundle from a finished float one: graph by graph, resumable, with the quality gate at the end.
 
-The float bundle is the reference that the new one is held to; it is read, never changed. Knows the order of
-objects; how a graph's numbers become smaller is known in `quantize/` and the decoder's exporter.
+The float bundle is the reference of the new one; it is read and never changed. Knows the order of steps; how
+a graph's numbers are quantized is in `quantize/` and in the decoder's exporter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What each part of a bundle loses to a scheme, before anything is made: where its sensitive layers are.
+"""The loss of each part of a bundle under a scheme, measured before anything is written.
 
-A vision graph runs with one block at a time in 8 bits, on the golden file's cases: the noise at its outputs.
-The decoder's layers are told by their weights alone: running it with one layer at a time would take as many
-decoders as it has layers. Knows plans and parts; how noise is measured is known in `quantize/`.
+A vision graph runs with one block at a time in 8 bits on the golden file's cases; its loss is the noise at
+the outputs. The decoder's layers are judged by the error of their weights: to run it with one layer quantized
+at a time would take as many decoders as there are layers. Knows plans and parts; `quantize/` measures noise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What PyTorch makes of a drawn picture and three prompts: the numbers every bundle is held against.
+"""PyTorch's outputs for a generated picture and three prompts: the reference of every bundle.
 
-Each graph is recorded while its module is at hand, whole; at the end all is thinned into `golden.npz`. Knows
-modules and graphs, no files of weights and no engine.
+Each graph's outputs are recorded whole while its module is loaded; at the end they are subsampled into
+`golden.npz`. Knows modules and graphs, no weight files and no engine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The language model with the weights of one layer in memory: PyTorch's numbers of a model of any size.
+"""The language model with one layer in memory at a time: PyTorch's logits of a model of any size.
 
-A text of known tokens goes through one layer after the other, each filled when it is its turn and let go
-after it; embedding and head are read a few rows at a time. What cannot be had this way is an answer token by
-token, which would read all weights for every token. Knows neither prompts nor what is recorded.
+A sequence of known tokens passes through one layer after the other, each loaded for its turn and then
+released; embedding and head are read a few rows at a time. An answer cannot be generated this way, because
+each token would read all weights. Knows neither prompts nor recordings.
 """
 
 from __future__ import annotations

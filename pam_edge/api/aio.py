@@ -1,4 +1,4 @@
-"""The same calls for asyncio: each runs in a thread, so that the event loop stays free."""
+"""The API for asyncio: each call runs in a thread, so that the event loop is not blocked."""
 
 from __future__ import annotations
 

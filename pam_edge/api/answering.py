@@ -1,4 +1,4 @@
-"""One call from a picture and a prompt to a mask and words: at once, or streamed."""
+"""`Model.__call__` and `Model.stream`: from a picture and a prompt to a mask and text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a caller may write for prompts, tasks and sampling, checked before anything slow runs.
+"""Checks of the API's arguments (prompts, tasks, sampling), made before any graph runs.
 
-Every mistake is a `UsageError` that shows the right call. Knows no model but its texts.
+Every mistake is a `UsageError` that shows a correct call. Knows the bundle's texts, nothing else of a model.
 """
 
 from __future__ import annotations

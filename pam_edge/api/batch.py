@@ -1,7 +1,7 @@
-"""The words of several regions for one task, decoded as one batch.
+"""The answers about several regions to one task, decoded as one batch.
 
-Each region's visual tokens fill a row of the same decoder, so the weights are read once a token for all of
-them. Rows are independent: the answers are those of one region after the other.
+The visual tokens of each region fill one row of the decoder, so the weights are read once per token for all
+rows. Rows are independent: each region gets the answer that it would get alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bundle as an object that answers: `pam_edge.load` makes it."""
+"""`Model`: an opened bundle that answers questions about pictures and videos. Made by `pam_edge.load`."""
 
 from __future__ import annotations
 

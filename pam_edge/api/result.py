@@ -1,4 +1,4 @@
-"""What a call gives back: a region's mask and words, and ways to show, save and hand them on."""
+"""`Result`: the mask and answers of one region, with methods to draw, save and convert them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three steps under a call (look, segment, describe) with a caller's arguments, and closing."""
+"""`look`, `segment` and `describe`, the three steps of a call, with checked arguments; and closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A region whose words are still being decoded: the mask is there, pieces of text follow."""
+"""`Stream`: a region with its mask, and pieces of text as they are decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracking for callers: any source of frames, prompts as they are written, events as they come."""
+"""`Track`: tracking through any source of frames, with prompts as callers write them."""
 
 from __future__ import annotations
 

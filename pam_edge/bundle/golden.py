@@ -1,12 +1,12 @@
-"""`golden.npz`: a picture, prompts, and what the float reference made of them, tensors thinned by a stride.
+"""`golden.npz`: a picture, prompts, and the float reference's outputs for them, subsampled with a stride.
 
-Entries: `picture` [S, S, 3] uint8; `CASE/point_coords` [1, N, 2], `CASE/point_labels` [1, N] and, where the
-case has one, `CASE/mask_prompt`; outputs as `GRAPH/OUTPUT` or, for the graphs after a prompt,
-`GRAPH/CASE/OUTPUT`; `decoder/embeds` [T, H], `decoder/tokens` [n], and for the prompt and every token
-`decoder/logits`, `decoder/top_ids`, `decoder/top` [n + 1, ...]. `meta` is JSON in a byte array.
+Entries: `picture` [S, S, 3] uint8; `CASE/point_coords` [1, N, 2], `CASE/point_labels` [1, N] and, if the case
+has one, `CASE/mask_prompt`; outputs as `GRAPH/OUTPUT` or, for the graphs after a prompt, `GRAPH/CASE/OUTPUT`;
+`decoder/embeds` [T, H], `decoder/tokens` [n], and for the prompt and every token `decoder/logits`,
+`decoder/top_ids`, `decoder/top` [n + 1, ...]. `meta` is JSON in a byte array.
 
-Beside a quantized bundle, what a graph is fed in the first case is kept whole, in float16: each graph is then
-judged on the reference's own inputs. Knows no torch, no engine and no bundle.
+For a quantized bundle, the inputs of each graph in the first case are kept whole, in float16: each graph is
+then judged on the reference's own inputs. Knows no torch, no engine and no bundle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the run side feeds and reads of each graph. Knows names of tensors, no shapes and no engine."""
+"""Names of the tensors that the run side reads and writes of each graph. Knows no shapes and no engine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`bundle.json`: a strict, versioned description of a bundle. The one contract between export and runtimes.
+"""`bundle.json`: a strict, versioned description of a bundle. The only contract between export and runtimes.
 
-Reading is defensive: an unknown schema, unknown or missing fields, wrong types and contradictions are
-IntegrityError. Writing is atomic: `bundle.json` comes last (temporary name, fsync, rename), so a folder
-without it is an unfinished export. Knows no engine, no model and no device.
+An unknown schema, unknown or missing fields, wrong types and contradictions raise IntegrityError. Writing is
+atomic: `bundle.json` is written last (temporary name, fsync, rename), so a folder without it is an unfinished
+export. Knows no engine, no model and no device.
 """
 
 from __future__ import annotations

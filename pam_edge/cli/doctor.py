@@ -1,6 +1,7 @@
-"""What is here, what is missing, and what to do about it. Looks, changes nothing; of bundles it knows nano's.
+"""The verb `doctor`: what this machine has, what is missing, and how to install it. Changes nothing.
 
-A finding is either fine, a hint (something optional is absent), or a fault (the runtime itself cannot work).
+A finding is fine, a hint (something optional is missing), or a fault (the runtime itself cannot work). The
+only bundle it looks at is nano.
 """
 
 from __future__ import annotations

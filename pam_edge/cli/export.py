@@ -1,4 +1,4 @@
-"""Verbs that make bundles: `export` from weights, `quantize` from a bundle. Like app.py, and called by it."""
+"""Verbs that make bundles: `export` from weights, `quantize` from a float bundle."""
 
 from __future__ import annotations
 

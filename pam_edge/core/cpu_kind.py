@@ -1,9 +1,9 @@
-"""The kind of CPU, as far as integer kernels differ by it: "x86-64: avx512 vnni", "aarch64: dotprod i8mm".
+"""The kind of CPU by its integer instructions: "x86-64: avx512 vnni", "aarch64: dotprod i8mm".
 
-Engines choose their integer kernels by these instructions, and kernels differ in their sums: AVX2 without
-VNNI adds pairs of products in 16 bits. CPUs of one kind run the same kernels. Reads what the system tells and
-runs no instruction to find out. Within an emulator of single programs (`qemu-x86_64`) that is the host's, and
-so is it where instruction sets are hidden from an engine: there PAM_EDGE_CPU_KIND says what engines see.
+Engines choose integer kernels by these instructions, and kernels differ in how they accumulate: AVX2 without
+VNNI adds pairs of products in 16 bits. CPUs of one kind run the same kernels. The kind is what the operating
+system reports. Under an emulator of single programs (`qemu-x86_64`), and where instruction sets are hidden
+from the engine, the system reports the host's; set PAM_EDGE_CPU_KIND there to what the engine sees.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Plain text for people: aligned columns, sizes, what a bundle is, how a verification went. Prints nothing.
+"""Plain text tables: aligned columns, sizes, a bundle's properties, verification results. Prints nothing.
 
-Text that comes from a file is stripped of control characters, so that no bundle can drive the terminal.
+Control characters are removed from text that comes from a file, so that no bundle can control the terminal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The video of a video: every frame as `subtitles.py` draws it, in a file.
+"""The annotated video: each frame as drawn by `subtitles.py`, written with PyAV.
 
-Written in fragments, so that what is finished can be watched whatever happens next. Knows no model.
+The file is written in fragments, so an interrupted video can be played up to its last finished fragment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The cases of a golden file, run through a bundle's graphs: what `verify` and the gate compare.
+"""Runs the cases of a golden file through a bundle's graphs, for `verify` and for the quality gate.
 
-Along the chain a graph gets what the ones before it gave, as in use. Where the golden file keeps whole
-tensors each graph also runs on the reference's own inputs, so that its own doing stands apart. Knows graphs
-by their names and borders; no limits.
+Graphs run as a chain: each gets the outputs of the ones before it, as in use. Where the golden file keeps
+whole tensors, each graph also runs on the reference's own inputs, which isolates its own error. Knows graphs
+by their names and signatures; no limits.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A quantized bundle against its float reference: what it loses, and which graph loses it.
+"""The quality gate of a quantized bundle: its loss against the float reference, and which graph causes it.
 
-Each graph runs on the inputs that the reference recorded, so that its own loss alone counts; then the whole
-chain runs, from picture to region tokens and from click to text. What is off names its graph; where only the
-chain is off, no single graph is to blame. What the figures mean is in `error_metrics.py`; their limits are in
-the golden file. Knows no scheme and no device.
+Each graph runs on the inputs that the reference recorded, which isolates its own loss; then the whole chain
+runs, from picture to region tokens and from prompt to text. A check that fails names its graph; if only the
+chain fails, no single graph is the cause. `error_metrics.py` defines the figures; their limits are in the
+golden file. Knows no scheme and no device.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whether a bundle was verified on this kind of CPU: where it was made, or here, as the user's cache tells.
+"""Whether a bundle was verified on this kind of CPU: where it was exported, or here by `pam-edge verify`.
 
-A bundle is never written to. `pam-edge verify` keeps its outcome, good or bad, in the user's cache folder: a
-small file for each bundle, engine version and kind of CPU; a file that says anything else is not believed.
-Only of engines that compute on the CPU, and where the system tells its kind. Runs nothing.
+A bundle is never written to. `pam-edge verify` keeps its outcome in the user's cache folder: one small file
+per bundle, engine version and kind of CPU. A file whose content does not match these is ignored. Applies to
+engines that compute on the CPU, if the system reports its kind. Runs no graph.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A bundle against its own golden numbers, in its own runtime: what `verify` and the end of an export do.
+"""Verification of a bundle against its golden numbers, in its own runtime: `verify`, and the end of `export`.
 
-Float numbers are compared one by one: graphs are fed as in use, each with what the one before it gave, so the
-first graph that is off is the one to look at; only the decoder has inputs of its own. Quantized numbers go
-through `quantization_gate.py`. Knows no torch, no device and no limits, which are in the golden file.
+Float numbers are compared one by one. Graphs are fed as in use, each with the outputs of the one before, so
+the first graph that fails is the one to look at; only the decoder has recorded inputs. Quantized bundles go
+through `quantization_gate.py`. Limits are in the golden file. Knows no torch and no device.
 """
 
 from __future__ import annotations

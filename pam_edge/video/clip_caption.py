@@ -1,8 +1,8 @@
-"""A caption of what happens to an object: which frames of a clip the language model reads, and their tokens.
+"""Captions of what happens to an object in a clip: which frames the language model reads, and their tokens.
 
 As PAM reads a clip (arXiv 2506.05302, section 3): 16 frames, the first at scale 1/2, the others at 1/4. A
-frame's tokens are computed once, when it comes; where the clip's length is known they are also read at once,
-so that little is left to do at its end. Knows nothing of sources and of how objects are followed.
+frame's tokens are computed once, when it arrives; if the clip's length is known they are also prefilled at
+once, which leaves little to compute at the end. Knows neither sources nor tracking.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""CoreML through coremltools, on a Mac (macOS 15 or later). An iPhone app opens the same packages itself.
+"""CoreML through coremltools, on a Mac (macOS 15 or later). An iPhone app opens the same packages directly.
 
-Not run where it was written: its tests hold it against a stand-in with coremltools' signatures. Knows bundles
-and this engine, no prompts and no text.
+Not run on a Mac: the tests run it against a stand-in with coremltools' signatures. Knows bundles and this
+engine, no prompts and no text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU: stateless graphs, and the language decoder with its cache in place.
+"""ONNX Runtime on the CPU: stateless graphs, and the language decoder with its cache updated in place.
 
-The cache is numpy memory that the decoder owns and hands over by pointer (IOBinding); the graph's `present_*`
-outputs are bound to the very buffers its `past_*` inputs are read from, so a step writes its own positions
-and copies nothing. Knows bundles and this engine, no prompts and no text.
+The cache is numpy memory that the decoder owns and passes by pointer (IOBinding). The graph's `present_*`
+outputs are bound to the buffers of its `past_*` inputs, so a step writes its own positions and copies
+nothing. Knows bundles and this engine, no prompts and no text.
 """
 
 from __future__ import annotations

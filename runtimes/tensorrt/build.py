@@ -1,6 +1,6 @@
-"""`pam-edge build`: a bundle's graphs compiled one after the other, each in a process of its own, resumable.
+"""`pam-edge build`: compiles a bundle's graphs one after the other, each in its own process; resumable.
 
-Knows the order of objects and what is already there; what compiling is, `compile.py` knows.
+Knows the order of graphs and which are compiled; `compile.py` compiles one.
 """
 
 from __future__ import annotations

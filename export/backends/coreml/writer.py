@@ -1,4 +1,4 @@
-"""How CoreML wants a bundle: a package a graph, every axis fixed, computed in float16."""
+"""Writer of CoreML bundles: one package per graph, all axes fixed, computed in float16."""
 
 from __future__ import annotations
 

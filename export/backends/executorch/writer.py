@@ -1,9 +1,10 @@
-"""How ExecuTorch wants a bundle: a .pte a graph, lowered to XNNPACK, free axes up to a largest extent.
+"""Writer of ExecuTorch bundles: one .pte per graph, lowered to XNNPACK, free axes with an upper bound.
 
-Where a scheme has activations in 8 bits, linear layers of the image graphs do, and so does the decoder where
-its weights are integers. Their ranges are found as they run, each position's own, so nothing is calibrated:
-with ranges from calibration XNNPACK rounds a layer's results as well, all with one scale, and the smallest of
-nano's region tokens came out as zeros. What a scheme stores in 16 bits stays in 32: XNNPACK widens nothing.
+In schemes with 8-bit activations, linear layers of the image graphs use them, and so does the decoder where
+its weights are integers. Ranges are found while the graph runs, one per position, so no calibration is
+needed: with calibrated ranges XNNPACK also rounds a layer's results, all with one scale, which turned the
+smallest of nano's region tokens into zeros. What a scheme stores in 16 bits is stored in 32 here, because
+XNNPACK does not widen it.
 """
 
 from __future__ import annotations

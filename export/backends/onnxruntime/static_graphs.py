@@ -1,4 +1,4 @@
-"""Graphs with 8-bit layers, made of float graphs and ranges of activations."""
+"""Graphs with 8-bit layers, made from float graphs and calibrated activation ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ONNX Runtime wants a bundle: an .onnx a graph, free axes, its own operators where they save most."""
+"""Writer of ONNX Runtime bundles: one .onnx per graph, free axes, its own operators where they save most."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How TensorRT wants a bundle: ONNX of standard operators whose types are what the engine computes in.
+"""Writer of TensorRT bundles: ONNX of standard operators, in the types that the engine computes in.
 
-Engines are tied to a GPU, so they are made on the device (`pam-edge build`). Until then the very same files
-run in ONNX Runtime, and an export that has no such GPU rehearses them there.
+Compiled engines are tied to a GPU, so they are made on the device (`pam-edge build`). ONNX Runtime runs the
+same files, which is how an export on a machine without such a GPU checks them.
 """
 
 from __future__ import annotations
