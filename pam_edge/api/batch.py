@@ -24,10 +24,14 @@ from pam_edge.text.tokenization import Task, task_name
 def describe_regions(
     pam: Pam, regions: Sequence[Region], task: Task, decoding: Decoding
 ) -> tuple[list[Answer], dict[str, float]]:
-    """One answer a region, in their order, and milliseconds: perceiver, prefill, decode, of all together.
+    """Answer one task about several regions, at most `BATCH` of them per batch.
 
-    At most `BATCH` regions are decoded side by side. Raises WontFitError where region and question leave no
-    room for an answer.
+    Returns:
+        One answer per region, in their order; and milliseconds for all of them together, as "perceiver",
+        "prefill" and "decode".
+
+    Raises:
+        WontFitError: region and question leave no room for an answer.
     """
     answers: list[Answer] = []
     spent = {"perceiver": 0.0, "prefill": 0.0, "decode": 0.0}
