@@ -399,7 +399,7 @@ def test_wrong_uses_of_the_steps(tmp_path: Path) -> None:
         (lambda: pam.describe(region, sampling=0.5), "Sampling"),
         (lambda: pam.ask(region), "no question"),
         (lambda: pam.ask(region, []), "is empty"),
-        (lambda: pam.ask(region, "why?", point=(1, 2)), "leave out point="),
+        (lambda: pam.ask(region, "why?", point=(1, 2)), "point= is for pictures only"),
         (lambda: pam.ask(PHOTO, "why?"), "no prompt"),
         (lambda: pam(None, point=(1, 2)), "cv2.imread"),
         (lambda: pam_edge.load(5), "expected a bundle.s folder, got a int"),
