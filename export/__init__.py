@@ -1,1 +1,1 @@
-"""torch -> files: everything that needs the extra `export`."""
+"""Export from PyTorch weights to bundles: all code that needs the extra `export`."""

@@ -1,4 +1,4 @@
-"""Perceive anything, on the device: `load` a bundle, point at an object in a picture, get its mask and words.
+"""Perceive Anything Model (PAM) on the device: load a bundle, select a region, get its mask and text.
 
     import pam_edge
 
@@ -6,7 +6,7 @@
     r = pam("photo.jpg", point=(62, 40))
     r.mask, r.box, r.score, r.text
 
-Importing this loads neither torch nor an engine; what a name needs is imported when it is first used.
+Importing this package loads neither torch nor an engine: a name's module is imported when the name is used.
 """
 
 from __future__ import annotations
@@ -76,21 +76,22 @@ __all__ = [
 
 
 def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bool = True) -> Model:
-    """Open a bundle in its own runtime. Graphs are opened when they are first needed.
+    """Open a bundle in its own runtime. Graphs are opened when they are first used.
 
     Args:
-        bundle: a bundle's folder, "nano" for the packaged one, or an opened `Bundle`.
-        threads: of the engine; 0 lets it choose.
-        check: compare every file's sha256 first.
+        bundle: a bundle's folder, "nano" for the packaged bundle, or an opened `Bundle`.
+        threads: number of threads of the engine; 0 lets it choose.
+        check: compare the sha256 of every file first.
 
     Returns:
-        A `Model`: call it with a picture and a prompt. A context manager, and safe from several threads. The
-        logger "pam_edge" warns once of a folder whose bundle was not verified on this kind of CPU.
+        A `Model`, to be called with a picture and a prompt. It is a context manager, and safe to use from
+        several threads. If the bundle was not verified on this kind of CPU, the logger "pam_edge" warns once
+        per folder.
 
     Raises:
-        UsageError: there is no bundle.
-        IntegrityError: it is damaged.
-        EnvironmentProblem: its engine is missing here.
+        UsageError: there is no bundle at that path.
+        IntegrityError: the bundle is damaged.
+        EnvironmentProblem: the engine is not installed.
 
     Example:
         >>> with pam_edge.load("nano") as pam:

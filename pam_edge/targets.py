@@ -1,6 +1,6 @@
-"""Every device pam-edge exports for, one row each: its runtime, what it takes, how close its numbers come.
+"""The devices that pam-edge exports for, one row each: runtime, schemes, memory, and error limits.
 
-A target is read at export time only: what a bundle needs to run is in the bundle. Knows no model, no engine.
+Targets are read at export time only: a bundle holds what it needs to run. Knows no model and no engine.
 """
 
 from __future__ import annotations

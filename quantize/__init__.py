@@ -1,1 +1,1 @@
-"""Smaller numbers for the same graphs: schemes as ordered rules, one file a format."""
+"""Quantization: schemes as ordered rules, and one file per method."""

@@ -1,8 +1,9 @@
-"""Weights as blocks of small integers, in the layout of ONNX Runtime's MatMulNBits.
+"""Block-wise integer weights, in the layout of ONNX Runtime's MatMulNBits.
 
 A matrix [out, in] is cut along `in` into blocks; each is symmetric integers of 4 or 8 bits times one float32
-scale. Codes are stored unsigned, zero in the middle, two to a byte where they have 4 bits, the earlier in the
-low half. Knows numbers, no graph and no model; what data says about a weight comes in as `importance`.
+scale. Codes are stored unsigned, with zero in the middle of their range; two 4-bit codes share a byte, the
+earlier in the low half. Statistics about which weights matter come in as `importance`. Knows no graph and no
+model.
 """
 
 from __future__ import annotations

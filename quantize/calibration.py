@@ -1,8 +1,9 @@
-"""Calibration: pictures go through the float graphs one at a time; what is kept are ranges of activations.
+"""Calibration: pictures run through the float graphs one at a time, and ranges of activations are kept.
 
-image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on what the one before it made of
-the same pictures. Everything lies in a folder, a file a run, written when the run is done: an interrupted
-calibration goes on where it stopped. Knows graphs by their names and prompts; neither a world nor a bundle.
+image_encoder -> mask_decoder (clicks and boxes) -> both perceivers, each on the outputs of the one before for
+the same pictures. Results are kept in a folder, one file per run, written when the run is finished: an
+interrupted calibration resumes. Knows graphs by their names and prompts; neither where pictures come from nor
+bundles.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def calibrate(
     image_size: int,
     how: Static = ONNXRUNTIME,
     threads: int = 0,
-    tell: Callable[[float], None] = lambda part: None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> dict[str, Range]:
     """Ranges of `tensors` of the float `graph` over all samples.
 
@@ -130,7 +131,7 @@ def calibrate(
     runs = _runs(name, samples, work, image_size)
     observer: Observer | None = None
     for done, run in enumerate(runs):
-        tell(done / len(runs))
+        progress(done / len(runs))
         if run.seen.exists():
             continue
         observer = observer or Observer(graph, tensors, threads=threads)
@@ -150,7 +151,7 @@ def calibrate(
             for i, seen_here in enumerate(found):
                 low, high, stride, *_ = (row := held[str(i)])[:3].tolist()
                 seen_here.append(Seen(low, high, int(stride), row[3:]))
-    tell(1.0)
+    progress(1.0)
     return {tensor: best_range(seen, how) for tensor, seen in zip(tensors, found, strict=True)}
 
 

@@ -1,7 +1,7 @@
-"""Storage in 16 bits: a graph's large weights become float16, widened by a Cast where they are read.
+"""Storage in 16 bits: a graph's large weights become float16, and a Cast widens them where they are read.
 
-The arithmetic stays float32, so engines without fast half precision lose no speed: they widen once, at load.
-Knows graphs as onnx-ir has them, not what they compute.
+Computation stays in float32, so engines without fast half precision lose no speed: they widen once, at load.
+Knows onnx-ir graphs, not what they compute.
 """
 
 from __future__ import annotations

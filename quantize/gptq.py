@@ -1,9 +1,9 @@
-"""4-bit blocks chosen by data: each rounding's error is made good by the columns not yet rounded.
+"""4-bit blocks chosen by data: columns that are not rounded yet compensate each column's rounding error.
 
-GPTQ (arXiv 2210.17323): the error that counts is that of a layer's outputs on inputs it really gets, and the
-second moments of those inputs say how later columns of a weight can undo what rounding an earlier one did.
-Layers are taken one after the other, each fed by those before it as they now are. Knows torch modules and
-blocks, no graph, no checkpoint and no pictures.
+GPTQ (arXiv 2210.17323): the error that counts is that of a layer's outputs on its real inputs, and the second
+moments of those inputs say how later columns of a weight can compensate the rounding of an earlier one.
+Layers are processed in order, each fed by the quantized layers before it. Knows torch modules and blocks, no
+graph, no checkpoint and no pictures.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Arithmetic in 16 bits: a float graph becomes a float16 one, but for islands that stay in float32.
+"""Computation in 16 bits: a float graph becomes a float16 one, with some nodes kept in float32.
 
-For engines that compute in the types a graph is written in (TensorRT's strongly typed networks). Borders
-stay float32. Islands are the nodes whose tensors were seen to come near the end of float16, and by their
-nature sines and cosines with all that leads to their angles: there float16 would be off by parts of a turn.
-Norms and softmax stay whole operators, which engines compute in float32 inside. Knows graphs as onnx-ir has
-them.
+For engines that compute in the graph's types (TensorRT's strongly typed networks). Inputs and outputs stay
+float32. Kept in float32 are the nodes whose observed values came near the limit of float16, and sines and
+cosines with everything that computes their angles, since float16 would be off by parts of a turn there. Norms
+and softmax stay whole operators, which engines compute in float32 internally. Knows onnx-ir graphs.
 """
 
 from __future__ import annotations

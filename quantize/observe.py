@@ -1,8 +1,8 @@
-"""Which values the tensors of a float graph take, found while it runs; no tensor leaves the engine whole.
+"""Value ranges of the tensors of a float graph, observed while it runs; no whole tensor is copied out.
 
-The graph gets outputs of its own: each tensor's least and greatest value, and every so-manieth value between
-them. Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators watch
-the tensors of chosen operators, not chosen tensors, and leave nothing to go on from when interrupted.
+The graph gets additional outputs: each tensor's minimum and maximum, and a strided sample of its values.
+Knows ONNX files and ONNX Runtime, not what a graph means. onnxruntime.quantization's calibrators observe the
+tensors of chosen operators, not chosen tensors, and cannot resume after an interruption.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ class Observer:
     def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Seen]]:
         """The graph's own outputs, and what the run showed of every tensor."""
         wanted = [f"{name}.{part}" for name in self._tensors for part in ("low", "high", "some")]
-        told = [f"{n}.stride" for n, known in zip(self._tensors, self._strides, strict=True) if known is None]
-        found = self._session.run([*self._outputs, *wanted, *told], dict(feeds))
+        strides = [
+            f"{n}.stride" for n, known in zip(self._tensors, self._strides, strict=True) if known is None
+        ]
+        found = self._session.run([*self._outputs, *wanted, *strides], dict(feeds))
         own, rest = found[: len(self._outputs)], found[len(self._outputs) :]
         strides = iter(rest[len(wanted) :])
         seen = {}

@@ -1,7 +1,7 @@
-"""The golden file of a quantized bundle, recorded from a finished float one, whose graphs are the reference.
+"""The golden file of a quantized bundle, recorded from a finished float bundle, which is its reference.
 
-A float bundle's verification ties it to PyTorch; what a quantized bundle is held to is the numbers of the
-bundle it was made from, recorded in the same engine. Knows no scheme and no file but the golden one.
+A float bundle's verification ties it to PyTorch; a quantized bundle is compared with the float bundle it was
+made from, recorded in the same engine. Knows no scheme and no file but the golden one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.bundle.golden import Golden, Losses, Told, golden_content
+from pam_edge.bundle.golden import Golden, Losses, RecordedAnswer, golden_content
 from pam_edge.runtimes.common.registry import open_decoder
 from pam_edge.text.tokenization import Texts
 from pam_edge.verify.golden_runner import replay, teacher_forced
 
 Array = npt.NDArray[Any]
 TOP = 8  # best tokens kept of each step
-LONGEST_ANSWER = 32
+MAX_ANSWER_TOKENS = 32
 _KINDS = ("point_coords", "point_labels", "mask_prompt")
 
 
@@ -58,7 +58,7 @@ def reference_golden(
         picture=golden.array("picture", np.uint8, size, size, 3),
         prompts={case: _prompt(golden, case) for case in golden.meta.cases},
         bounds=losses,
-        told=_told(bundle, golden, recorded, threads=threads),
+        answer=_answer(bundle, golden, recorded, threads=threads),
     )
 
 
@@ -71,20 +71,22 @@ def _prompt(golden: Golden, case: str) -> dict[str, Array]:
     }
 
 
-def _told(bundle: Bundle, golden: Golden, recorded: dict[str, Array], *, threads: int) -> Told | None:
+def _answer(
+    bundle: Bundle, golden: Golden, recorded: dict[str, Array], *, threads: int
+) -> RecordedAnswer | None:
     """The whole greedy answer to the click of the first case, with its margins."""
-    told = golden.meta.told
-    if told is None:
+    answer = golden.meta.answer
+    if answer is None:
         return None
     manifest = bundle.manifest
     region = recorded[f"perceiver/{golden.meta.cases[0]}/region_tokens"][0]
     texts = Texts(bundle.path(manifest.tokenizer).read_bytes(), manifest.prompts)
     decoder = open_decoder(bundle, threads=threads)
-    before, after = texts.ids_before, texts.ids_after(told.task, lang=told.lang)
+    before, after = texts.ids_before, texts.ids_after(answer.task, lang=answer.lang)
     logits = decoder.prefill([np.concatenate([decoder.embed(before), region, decoder.embed(after)])])[0]
     tokens: list[int] = []
     margins: list[float] = []
-    while len(tokens) < LONGEST_ANSWER:
+    while len(tokens) < MAX_ANSWER_TOKENS:
         second, best = np.partition(logits, -2)[-2:]
         token = int(logits.argmax())
         if token in manifest.stop_ids:
@@ -92,4 +94,8 @@ def _told(bundle: Bundle, golden: Golden, recorded: dict[str, Array], *, threads
         tokens.append(token)
         margins.append(round(float(best - second) / max(float(logits.std()), 1e-9), 3))
         logits = decoder.step([token])[0]
-    return Told(told.task, told.lang, told.point, tuple(tokens), tuple(margins)) if tokens else None
+    return (
+        RecordedAnswer(answer.task, answer.lang, answer.point, tuple(tokens), tuple(margins))
+        if tokens
+        else None
+    )

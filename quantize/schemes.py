@@ -1,7 +1,7 @@
-"""Schemes: how the numbers of a bundle are stored, as ordered rules; the first that matches a tensor wins.
+"""Schemes: how the numbers of a bundle are stored, as ordered rules; the first that matches a tensor applies.
 
-A scheme is read while graphs are written. It knows neither torch nor a device; which schemes a device takes,
-and how close their numbers must come, the target says.
+A scheme is read while graphs are written. It knows neither torch nor a device; a target says which schemes it
+takes and how close their numbers must come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which layers suffer from 8 bits: the error at a graph's outputs where one part of it alone is quantized.
+"""Sensitivity to 8 bits: the error at a graph's outputs with one part of it quantized at a time.
 
-A part is a block, so that Hiera-L's 195 layers are 49 rows and as many runs a picture; a finer or coarser
-part is the caller's to name. Knows graphs and ranges, not what they mean.
+A part is a block by default, so that Hiera-L's 195 layers are 49 rows and as many runs per picture; the
+caller may name finer or coarser parts. Knows graphs and ranges, not what they mean.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sensitivity(
     part_of: Callable[[str], str] = block_of,
     how: Static = ONNXRUNTIME,
     threads: int = 0,
-    tell: Callable[[float], None] = lambda part: None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> tuple[Sensitivity, ...]:
     """Run the float `graph` on `feeds`, then with each part of `layers` quantized alone, then with all.
 
@@ -68,7 +68,7 @@ def sensitivity(
     float_runs = _outputs(graph, [], ranges, feeds, how=how, threads=threads)
     rows: list[Sensitivity] = []
     for part, chosen in parts.items():
-        tell((1 + len(rows)) / (1 + len(parts)))
+        progress((1 + len(rows)) / (1 + len(parts)))
         runs = _outputs(graph, chosen, ranges, feeds, how=how, threads=threads)
         weights = sum(layer.elements for layer in chosen)
         rows.append(Sensitivity(part, len(chosen), weights, _noise(float_runs, runs)))

@@ -1,9 +1,9 @@
-"""Static 8 bits: a float graph's layers with integer weights and integer activations of known range.
+"""Static 8-bit quantization: layers with integer weights, and integer activations of calibrated range.
 
-Knows graphs as onnx-ir has them and which form an engine computes fast; not what a graph means, nor how the
-ranges were found (`calibration.py`). Written on onnx-ir and not with onnxruntime.quantization: the Q/DQ pairs
-that it puts around a product with a bias ONNX Runtime 1.31 does not fuse (it makes a Gemm of product and bias
-first and computes in float). A test holds our numbers to the library's.
+Knows onnx-ir graphs and which form an engine computes fast; not what a graph means, nor how the ranges were
+found (`calibration.py`). Uses onnx-ir instead of onnxruntime.quantization, because ONNX Runtime 1.31 does not
+fuse the Q/DQ pairs that the latter puts around a product with a bias (it first makes a Gemm of product and
+bias, and computes in float). A test compares the numbers with the library's.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Engines that run a bundle's graphs: one folder an engine, and what they share in `common`."""
+"""Engines that run a bundle's graphs: one folder per engine, and shared code in `common`."""

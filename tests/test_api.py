@@ -296,7 +296,7 @@ def test_asyncio_leaves_the_loop_free(tmp_path: Path) -> None:
             assert text == both[0].text and stream.result.to_dict() == expected[0]
             region = await pam.segment(await pam.look(PHOTO), point=(20, 30))
             assert (await pam.ask(region, "why?")).text == "WHY?"
-            with pytest.raises(UsageError, match="nothing is pointed at"):
+            with pytest.raises(UsageError, match="no prompt"):
                 await pam(PHOTO)
             async with pam.stream(PHOTO, point=(20, 30)) as stopped:
                 await stopped.__anext__()
@@ -326,13 +326,13 @@ async def _set(event: asyncio.Event) -> None:
 
 NAN = float("nan")
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({}, r"nothing is pointed at: give point=\(x, y\), points=.*box=.*mask="),
+    ({}, r"no prompt: give point=\(x, y\), points=.*box=.*mask="),
     ({"point": (80, 5)}, "80,5 is outside the picture of 80x60"),
     ({"point": (NAN, 5)}, "finite"),
     ({"point": "4,5"}, r"point='4,5': give point=\(x, y\)"),
     ({"point": (1, 2, 3, 4)}, "for a box give box="),
     ({"point": [(1, 2)]}, r"for several give points="),
-    ({"point": ("a", "b")}, "a number is wanted, got 'a'"),
+    ({"point": ("a", "b")}, "expected a number, got 'a'"),
     ({"point": 5}, r"give point=\(x, y\)"),
     ({"point": {1: 2}}, "give point="),
     ({"point": (1, 2, 5)}, "label 5"),
@@ -364,13 +364,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"point": (1, 2), "lang": "de"}, 'lang="en" or lang="zh"'),
     ({"point": (1, 2), "lang": None}, 'lang="en"'),
     ({"point": (1, 2), "lang": ["en"]}, 'lang="en"'),
-    ({"point": (1, 2), "temperature": "hot"}, "temperature: a number"),
+    ({"point": (1, 2), "temperature": "hot"}, "temperature: expected a number"),
     ({"point": (1, 2), "temperature": -1}, "temperature"),
     ({"point": (1, 2), "temperature": NAN}, "temperature"),
     ({"point": (1, 2), "top_p": 0}, "top-p"),
-    ({"point": (1, 2), "seed": 1.5}, "seed: a whole number"),
+    ({"point": (1, 2), "seed": 1.5}, "seed: expected an integer"),
     ({"point": (1, 2), "max_tokens": 0}, "at least 1"),
-    ({"point": (1, 2), "max_tokens": "9"}, "max_tokens: a whole number"),
+    ({"point": (1, 2), "max_tokens": "9"}, "max_tokens: expected an integer"),
 ]
 
 
@@ -391,18 +391,18 @@ def test_wrong_uses_of_the_steps(tmp_path: Path) -> None:
     region = pam.segment(seen, point=(4, 4))
     wrong: list[tuple[Any, str]] = [
         (lambda: pam.segment(PHOTO, point=(4, 4)), "look"),
-        (lambda: pam.segment(seen), "nothing is pointed at"),
+        (lambda: pam.segment(seen), "no prompt"),
         (lambda: pam.segment(seen, point=(4, 4), refine=seen), "Region"),
-        (lambda: pam.describe(seen), "no region"),
+        (lambda: pam.describe(seen), "expected a Region"),
         (lambda: pam.describe(region, "name it"), "known: recognize"),
         (lambda: pam.describe(region, lang="de"), "lang="),
         (lambda: pam.describe(region, sampling=0.5), "Sampling"),
-        (lambda: pam.ask(region), "nothing is asked"),
-        (lambda: pam.ask(region, []), "no question"),
-        (lambda: pam.ask(region, "why?", point=(1, 2)), "leave out point="),
-        (lambda: pam.ask(PHOTO, "why?"), "nothing is pointed at"),
+        (lambda: pam.ask(region), "no question"),
+        (lambda: pam.ask(region, []), "is empty"),
+        (lambda: pam.ask(region, "why?", point=(1, 2)), "point= is for pictures only"),
+        (lambda: pam.ask(PHOTO, "why?"), "no prompt"),
         (lambda: pam(None, point=(1, 2)), "cv2.imread"),
-        (lambda: pam_edge.load(5), "int is no bundle"),
+        (lambda: pam_edge.load(5), "expected a bundle.s folder, got a int"),
         (lambda: pam_edge.load("nano", threads=-1), "threads=-1"),
         (lambda: pam_edge.load("none"), "no bundle"),
         (lambda: Results().plot(), "no result"),

@@ -245,11 +245,11 @@ def test_golden_files_that_know_only_the_best_token(bundle: Path) -> None:
 def test_golden_files_that_tell_of_what_cannot_be_asked(bundle: Path, wrong: dict[str, Any]) -> None:
     import msgspec
 
-    from pam_edge.bundle.golden import Told
+    from pam_edge.bundle.golden import RecordedAnswer
 
     def tell(arrays: dict[str, Any], meta: GoldenMeta) -> GoldenMeta:
-        told = meta.told or Told(task="brief", lang="en", point=(1.0, 1.0), token_ids=(1,))
-        return msgspec.structs.replace(meta, told=msgspec.structs.replace(told, **wrong))
+        answer = meta.answer or RecordedAnswer(task="brief", lang="en", point=(1.0, 1.0), token_ids=(1,))
+        return msgspec.structs.replace(meta, answer=msgspec.structs.replace(answer, **wrong))
 
     remake_golden(bundle, tell)
     refused(pam_edge("verify", bundle), 6, "golden file")

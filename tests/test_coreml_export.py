@@ -9,7 +9,7 @@ pytest.importorskip("coremltools")
 
 
 from pam_edge.core.errors import WontFitError
-from pam_edge.export.backends.coreml.writer import LONGEST, specs
+from pam_edge.export.backends.coreml.writer import MAX_POSITIONS, specs
 from pam_edge.export.driver import build as module
 from pam_edge.export.driver.build import plan
 from pam_edge.export.graphs.image_graphs import STATELESS
@@ -36,13 +36,13 @@ def test_a_model_that_the_phone_cannot_hold_is_refused() -> None:
 def test_every_axis_is_fixed_but_the_decoder_s_tokens() -> None:
     settled = plan("random:nano", target="mac")
     for name in (*STATELESS, "decoder"):
-        for border in specs(settled.checkpoint.variant, name, settled.scheme):
-            free = {axis for spec in border for axis in spec.axes if isinstance(axis, str)}
+        for signature in specs(settled.checkpoint.variant, name, settled.scheme):
+            free = {axis for spec in signature for axis in spec.axes if isinstance(axis, str)}
             assert free <= ({"tokens"} if name == "decoder" else set())
 
 
 def test_a_bundle_reads_no_further_than_its_cache() -> None:
     longer = msgspec.structs.replace(plan("random:pam-1.5b", target="iphone").checkpoint.variant)
-    assert longer.language.max_length > (LONGEST or 0)
-    assert module._shortened(longer, LONGEST).language.max_length == LONGEST
+    assert longer.language.max_length > (MAX_POSITIONS or 0)
+    assert module._shortened(longer, MAX_POSITIONS).language.max_length == MAX_POSITIONS
     assert module._shortened(longer, None) == longer

@@ -96,8 +96,8 @@ def packages(bundle: Bundle) -> dict[str, Evaluated]:
 
 def package(checkpoint: Checkpoint, name: StatelessName, folder: Path, scheme: Scheme) -> Path:
     path = folder / f"{name}.mlpackage"
-    border = specs(checkpoint.variant, name, scheme)
-    module2coreml(Part(name, checkpoint).module(), *border, path, scheme=scheme)
+    signature = specs(checkpoint.variant, name, scheme)
+    module2coreml(Part(name, checkpoint).module(), *signature, path, scheme=scheme)
     return path
 
 
@@ -149,11 +149,11 @@ def test_its_border_is_what_the_bundle_will_say(
     checkpoint: Checkpoint, packages: dict[str, Evaluated], name: StatelessName
 ) -> None:
     description = packages[name].spec.description
-    for found, border in zip(
+    for found, signature in zip(
         (description.input, description.output), specs(checkpoint.variant, name, FP16), strict=True
     ):
         held = [(f.name, f.type.multiArrayType.dataType, tuple(f.type.multiArrayType.shape)) for f in found]
-        assert held == [(s.name, 65568, s.axes) for s in border]  # 65568: float32
+        assert held == [(s.name, 65568, s.axes) for s in signature]  # 65568: float32
     assert packages[name].spec.specificationVersion == 9  # iOS 18
 
 

@@ -239,8 +239,8 @@ def test_golden_records_the_region_it_clicks(exported: Exported) -> None:
     bundle = Bundle.open(exported.bundle)
     golden = Golden(bundle.path(bundle.manifest.golden))
     assert golden.meta.cases == ("click", "box", "mask")
-    assert golden.meta.told is not None
-    assert len(golden.meta.told.token_ids) >= 4
+    assert golden.meta.answer is not None
+    assert len(golden.meta.answer.token_ids) >= 4
     for case in golden.meta.cases:
         assert golden.array(f"mask_decoder/{case}/object_score", np.float32, 1)[0] > 0
         masks = golden.array(f"mask_decoder/{case}/masks", np.float32, None)

@@ -154,13 +154,13 @@ def test_noise_counts_by_its_size(gated: Path) -> None:
 
 def test_an_answer_that_departs_where_it_was_clear_is_off(gated: Path) -> None:
     golden = Golden(gated / "golden.npz")
-    told = golden.meta.told
-    assert told is not None
+    answer = golden.meta.answer
+    assert answer is not None
     arrays = {key: value for key, value in golden._arrays.items() if key != "meta"}
-    other = (told.token_ids[0] + 1, *told.token_ids[1:])
+    other = (answer.token_ids[0] + 1, *answer.token_ids[1:])
     for margin, wanted in ((9.0, [ANSWER]), (0.01, [])):
-        changed = msgspec.structs.replace(told, token_ids=other, margins=(margin,) * len(other))
-        meta = msgspec.structs.replace(golden.meta, told=changed)
+        changed = msgspec.structs.replace(answer, token_ids=other, margins=(margin,) * len(other))
+        meta = msgspec.structs.replace(golden.meta, answer=changed)
         replace(gated, "golden.npz", golden_bytes(arrays, meta))
         assert off(gated) == wanted, margin
 

@@ -43,7 +43,7 @@ def test_logits_are_those_of_the_whole_model_s_steps(
             rows.append(logits[0])
     told: list[float] = []
     found = last_logits(
-        checkpoint, torch.cat([embeds, embedded(checkpoint, following)], dim=1), 4, tell=told.append
+        checkpoint, torch.cat([embeds, embedded(checkpoint, following)], dim=1), 4, progress=told.append
     )
     torch.testing.assert_close(found, torch.stack(rows), atol=2e-5, rtol=2e-5)
     assert told == sorted(told)

@@ -89,10 +89,10 @@ def test_the_same_bytes_as_with_the_weights(
     part, given = Part(name, open_checkpoint("random:nano")), scheme_named(scheme)
     for folder in ("with", "without"):
         (tmp_path / folder).mkdir()
-    border, file = graph_specs(NANO, name), f"{name}.onnx"
-    module2onnx(part.module(), *border, tmp_path / "with" / file, scheme=given)
+    signature, file = graph_specs(NANO, name), f"{name}.onnx"
+    module2onnx(part.module(), *signature, tmp_path / "with" / file, scheme=given)
     hollow, held = part.hollow()
-    module2onnx(hollow, *border, tmp_path / "without" / file, scheme=given, placeholders=held)
+    module2onnx(hollow, *signature, tmp_path / "without" / file, scheme=given, placeholders=held)
     assert (tmp_path / "with" / file).read_bytes() == (tmp_path / "without" / file).read_bytes()
 
 

@@ -47,7 +47,7 @@ class Pool(nn.Module):
         return y.mean(dim=1), y
 
 
-def border(count: int | str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def signature(count: int | str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs with so many points."""
     inputs, outputs = (
         tuple(TensorSpec(name=name, dtype="float32", axes=axes) for name, axes in each)
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The module for each engine, made when first asked for."""
 
     def write(engine: str, folder: Path) -> Bundle:
-        (inputs, outputs), module = border("count"), Pool()
+        (inputs, outputs), module = signature("count"), Pool()
         profiles: tuple[Profile, ...] = ()
         match engine:
             case "onnxruntime":
@@ -79,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             case _:
                 from pam_edge.export.backends.coreml.graphs import module2coreml
 
-                inputs, outputs = border(COUNT)
+                inputs, outputs = signature(COUNT)
                 package = folder / "pool.mlpackage"
                 files = module2coreml(module, inputs, outputs, package, scheme=scheme_named("fp16"))
         refs = tuple(file_ref(path, within=folder) for path in files)

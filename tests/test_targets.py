@@ -17,7 +17,7 @@ from pam_edge.bundle.golden import Limits
 from pam_edge.bundle.manifest import FileRef
 from pam_edge.cli.targets import target_details
 from pam_edge.core.errors import EnvironmentProblem, UsageError, WontFitError
-from pam_edge.export.backends.base import Appetite, writer_for
+from pam_edge.export.backends.base import MemoryModel, writer_for
 from pam_edge.export.checkpoint.checkpoint import expected_shapes
 from pam_edge.export.driver.forecast import check_suits, forecast
 from pam_edge.quantize.schemes import FP32, scheme_named
@@ -67,7 +67,7 @@ def test_another_name_finds_the_same_row() -> None:
 def test_the_suggested_model_fits_at_the_default_scheme(target: Target) -> None:
     variant = variant_named(target.variant)
     scheme, writer = scheme_named(target.schemes[0]), writer_for(target.runtime)
-    needs = forecast(variant, expected_shapes(variant), scheme, writer.APPETITE)
+    needs = forecast(variant, expected_shapes(variant), scheme, writer.MEMORY)
     check_suits(needs, target)
     assert target.memory is None or target.memory.source
 
@@ -117,8 +117,8 @@ def test_every_record_names_modules_and_an_extra_that_exist() -> None:
 def test_a_cache_of_fixed_length_counts_whole() -> None:
     lm, shapes, int4 = PAM_1_5B.language, expected_shapes(PAM_1_5B), scheme_named("int4")
     some, more = (
-        forecast(PAM_1_5B, shapes, int4, Appetite(cache="float16", cached=n)).device for n in (2000, 3000)
+        forecast(PAM_1_5B, shapes, int4, MemoryModel(cache="float16", cached=n)).device for n in (2000, 3000)
     )
     position = 2 * 2 * lm.layers * lm.kv_heads * lm.head_dim  # keys and values, two bytes each
     assert more - some == 2 * 1000 * position  # of a region, and of an answer
-    assert forecast(PAM_1_5B, shapes, int4, Appetite(cached=3000)).device - more == 2 * 3000 * position
+    assert forecast(PAM_1_5B, shapes, int4, MemoryModel(cached=3000)).device - more == 2 * 3000 * position

@@ -9,7 +9,7 @@ import torch
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import Appetite, Border, Job
+from pam_edge.export.backends.base import Job, MemoryModel, Signature
 from pam_edge.export.backends.onnxruntime.decoder import decoder_specs
 from pam_edge.export.checkpoint.checkpoint import Checkpoint, load_language
 from pam_edge.export.decoder.embedding_file import language2embedding
@@ -19,12 +19,12 @@ from pam_edge.targets import Tolerance
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "numpy")
 STORES: tuple[Storage, ...] = ("float32",)
-APPETITE = Appetite(language=1.0)
+MEMORY = MemoryModel(language=1.0)
 CALIBRATES = False
-LONGEST: int | None = None
+MAX_POSITIONS: int | None = None
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     return decoder_specs(variant.language) if name == "decoder" else graph_specs(variant, name)
 
 

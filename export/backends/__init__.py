@@ -1,1 +1,1 @@
-"""How each engine wants PAM's graphs on disk: one folder an engine."""
+"""Writers of graph files, one folder per engine."""

@@ -1,7 +1,8 @@
-"""What an engine's writer is: the module that knows how one engine wants PAM's graphs on disk.
+"""The interface of an engine's writer: the module that writes PAM's graphs in one engine's file format.
 
-A writer is a module with the members of `Writer`; `writer_for` picks it by the target's runtime. It is given
-one graph at a time as a `Job`, and leaves a bundle's files. Knows no engine and no file format.
+A writer is a module with the members of `Writer`; `writer_for` selects it by the target's runtime. It gets
+one graph at a time as a `Job` and writes the files of that graph. This module knows no engine and no file
+format.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pam_edge.bundle.manifest import Check, Graph, TensorSpec, Verification
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.backends.quiet import quiet
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
-from pam_edge.export.driver.parts import Part, Recorded, Tell
+from pam_edge.export.driver.parts import Part, Progress, Recorded
 from pam_edge.export.driver.workspace import Workspace
 from pam_edge.export.graphs.image_graphs import GraphName
 from pam_edge.quantize.calibration import Samples
@@ -29,7 +30,7 @@ from pam_edge.targets import Tolerance
 # Positions of a clip of 16 frames (1,043 + 15 * 275 of PAM), its question and a long answer: what a cache is
 # made for where its length is fixed.
 CLIP = 6144
-Border = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs
+Signature = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]  # inputs and outputs
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Job:
     scheme: Scheme
     samples: Samples | None  # to calibrate on; None where the scheme needs none
     work: Workspace
-    tell: Tell
+    progress: Progress
     recorded: Recorded  # what PyTorch gave of this graph and those before it
 
     @property
@@ -55,7 +56,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Appetite:
+class MemoryModel:
     """What writing holds in memory, as a multiple of the float32 weights of the part being written, and what
     it leaves on disk beside what the scheme says. And what the decoder takes where it runs.
     """
@@ -74,12 +75,12 @@ class Writer(Protocol):
 
     TOOLS: tuple[str, ...]  # installed packages that the bytes depend on; bundle.json names their versions
     STORES: tuple[Storage, ...]  # how its files can store weights; a scheme with another way is refused
-    APPETITE: Appetite
+    MEMORY: MemoryModel
     CALIBRATES: bool  # False: what a scheme stores in w8a8 needs no pictures to be seen
-    LONGEST: int | None  # positions that its decoder's cache is made for; None: all that the model reads
+    MAX_POSITIONS: int | None  # of its decoder's cache; None: all that the model reads
 
     @property
-    def specs(self) -> Callable[[Variant, GraphName, Scheme], Border]:
+    def specs(self) -> Callable[[Variant, GraphName, Scheme], Signature]:
         """Inputs and outputs of a graph as this engine has them; axes it wants static are fixed extents."""
         ...
 

@@ -1,1 +1,1 @@
-"""Weights: PAM folders, SAM 2 files, names on the Hugging Face hub, random numbers."""
+"""Weights: PAM folders, SAM 2 files, names on the Hugging Face hub, random weights."""

@@ -1,7 +1,7 @@
 """A PAM checkpoint as named tensors under one set of keys, and modules filled from it.
 
-Sources: a PAM folder with SAM 2's weights inside it or beside it, or seeded random numbers. Tensors are read
-one at a time, large ones in rows; no file's code is ever run. This module knows neither graphs nor targets.
+Sources: a PAM folder with SAM 2's weights inside it or beside it, or seeded random weights. Tensors are read
+one at a time, large ones in groups of rows; code in files is never run. Knows neither graphs nor targets.
 """
 
 from __future__ import annotations

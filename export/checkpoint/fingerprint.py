@@ -1,4 +1,4 @@
-"""What tells one set of weight files from another without reading gigabytes."""
+"""A fingerprint of a set of weight files that does not read gigabytes."""
 
 from __future__ import annotations
 

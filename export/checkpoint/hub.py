@@ -1,7 +1,7 @@
-"""Weights by their name on the Hugging Face hub: which files are wanted, of which commit, and their download.
+"""Weights by name on the Hugging Face hub: the files needed, of which commit, and their download.
 
-Files go into huggingface_hub's own cache. Nothing of a repository is executed: neither code nor pickled
-weights are downloaded, but for SAM 2's `.pt`, which is read as tensors alone.
+Files go into huggingface_hub's cache. Nothing in a repository is executed: no code and no pickled weights are
+downloaded, except SAM 2's `.pt`, which is read as tensors only.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def find(name: HubName, *, file: bool = False) -> Listing:
     Downloads nothing. Without a connection, what is in the cache counts. Raises UsageError for what the hub
     does not have, EnvironmentProblem where it cannot be asked or wants a login.
     """
-    with _told(name):
+    with _clear_errors(name):
         storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.repo, repo_type="model")
         commit = HfApi().resolve_revision(name.repo, revision=name.revision).resolved
         choose = _sam2_file if file else _pam_folder
@@ -131,7 +131,7 @@ def fetch(listing: Listing) -> HubFiles:
     connection fails or a login is wanted.
     """
     name, commit, storage = listing.name, listing.commit, listing.storage
-    with _told(name):
+    with _clear_errors(name):
         for file in listing.missing:
             transfer(name.repo, commit, file, storage)
         if listing.missing:  # only links are made: every file is there
@@ -189,7 +189,7 @@ def _absent(files: Sequence[RemoteFile], storage: Path, commit: str) -> tuple[Re
 
 
 @contextmanager
-def _told(name: HubName) -> Iterator[None]:
+def _clear_errors(name: HubName) -> Iterator[None]:
     """What goes wrong in huggingface_hub, in our words."""
     try:
         yield

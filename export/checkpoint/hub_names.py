@@ -1,4 +1,4 @@
-"""Names of weights on the Hugging Face hub, and files from there. Needs no package and no network."""
+"""Names of weights on the Hugging Face hub and the files they stand for. Needs no package and no network."""
 
 from __future__ import annotations
 

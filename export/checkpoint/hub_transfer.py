@@ -1,8 +1,8 @@
-"""One file of a repository on the Hugging Face hub, downloaded into huggingface_hub's own cache.
+"""Download of one file from the Hugging Face hub into huggingface_hub's cache.
 
-huggingface_hub 2 resumes a broken connection, but deletes what it has when the process ends, and compares
-sizes alone. Here a part stays until it is whole and its hash is right; then it takes the place that
-huggingface_hub gives it (`blobs/HASH`), where that finds it. Knows no model.
+huggingface_hub 2 resumes a broken connection, but deletes the partial file when the process ends, and
+compares only sizes. Here a partial file is kept until it is complete and its hash is right, and is then moved
+to where huggingface_hub looks for it (`blobs/HASH`). Knows no model.
 """
 
 from __future__ import annotations

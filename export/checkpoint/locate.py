@@ -1,4 +1,4 @@
-"""Weights as a command line names them: local files first, then names on the Hugging Face hub."""
+"""Weights as named on the command line: local files first, then names on the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A PAM folder's particulars: its key names, spare vocabulary rows, written-out head and stop tokens.
+"""The specifics of a PAM folder: key names, spare vocabulary rows, an explicit head, and stop tokens.
 
-It reads headers and small files only; what becomes of the tensors is known in `checkpoint.py`.
+Reads headers and small files only; `checkpoint.py` reads the tensors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Weights that a graph is made without: each has shape and address, and is read when files are written.
+"""Placeholders for weights while a graph is exported: each has a shape and an address, and no data.
 
-A placeholder is memory mapped from one small file of NaN, never touched, so it takes no room however long the
-exporter holds on to it. What comes out of the exporter as a view of a placeholder becomes the same view of
-the real weight, read when it is its turn and let go after it. Knows checkpoints and onnx-ir, no module.
+A placeholder is memory-mapped from one small file of NaN that is never read, so it takes no memory, however
+long the exporter keeps it. If the exporter outputs a view of a placeholder, the same view of the real weight
+is written, which is read when it is written and released afterwards. Knows checkpoints and onnx-ir, no
+module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Seeded random weights: every value a function of seed, key and place, made on demand, so never two at once.
+"""Seeded random weights: every value is a function of seed, key and index, made when it is read.
 
-They give graphs of the right size and finite numbers, nothing else; bundles made of them say so. A tensor is
-made of blocks with a generator each, so that any rows of it can be made without the others, and in threads.
+They give graphs of the right size and finite numbers, but no meaningful answers; bundles made from them are
+marked. A tensor is made in blocks with one generator each, so any of its rows can be made without the others,
+and by several threads.
 """
 
 from __future__ import annotations

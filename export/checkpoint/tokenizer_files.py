@@ -1,6 +1,6 @@
 """The tokenizer as one JSON document: read from a PAM folder, or made up for random weights.
 
-It knows tokenizers, not models: how many embedding rows belong to one is checked in `checkpoint.py`.
+Knows tokenizers, not models: `checkpoint.py` checks how many embedding rows belong to one.
 """
 
 from __future__ import annotations

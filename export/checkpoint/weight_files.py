@@ -1,7 +1,7 @@
-"""Weight files as named, lazily read tensors: safetensors folders and SAM 2's `.pt`.
+"""Weight files as named tensors that are read on demand: safetensors folders and SAM 2's `.pt`.
 
-Files are memory-mapped, nothing in them is ever executed, and what was read is not mapped for long: it counts
-as memory in use. Which tensor belongs where, `checkpoint.py` knows.
+Files are memory-mapped and nothing in them is executed. Mappings are released soon after a read, because
+mapped pages count as memory in use. `checkpoint.py` knows which tensor belongs where.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The language model's 4-bit blocks chosen by data: GPTQ over its layers, one in memory at a time.
+"""4-bit blocks of the language model chosen by data: GPTQ over its layers, one in memory at a time.
 
-Knows Qwen2's modules and how a conversation about a region reads; where pictures, regions and answers come
-from is the caller's.
+Knows Qwen2's modules and the token sequence of a question about a region; the caller supplies pictures,
+regions and answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The token embedding in a file of its own, for engines whose decoder does not read it from there.
+"""The token embedding in a file of its own, for engines whose decoder does not contain it.
 
-`runtimes/common/embedding.py` gathers rows from it on every device. Knows no graph.
+`runtimes/common/embedding.py` reads rows from it on every device. Knows no graph.
 """
 
 from __future__ import annotations

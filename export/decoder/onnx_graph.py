@@ -1,7 +1,7 @@
-"""The decoder's graph, node by node, from the configuration and a scheme alone; weights pass elsewhere.
+"""The decoder's ONNX graph, built node by node from the configuration and a scheme, without its weights.
 
-Qwen2 (arXiv 2407.10671): pre-norm blocks, grouped-query attention with biases on q, k and v alone, rotary
-positions in the half-split order, SwiGLU. Matrices in blocks are MatMulNBits, all others MatMul.
+Qwen2 (arXiv 2407.10671): pre-norm blocks, grouped-query attention with biases on q, k and v only, rotary
+positions in the half-split order, SwiGLU. Block-wise matrices are MatMulNBits, all others MatMul.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The decoder's weights as bytes beside its graph: where each lies, how it is stored, written one at a time.
+"""The decoder's weights in the file beside its graph: offset and storage of each, written one at a time.
 
-Knows no graph: that a weight is a head or a gate is nothing here. Block formats are those of
-`quantize/blockwise.py`: codes, and from the next page on their scales.
+Knows no graph, and so not which weight is a head or a gate. Block formats are those of
+`quantize/blockwise.py`: codes, then their scales from the next page boundary on.
 """
 
 from __future__ import annotations

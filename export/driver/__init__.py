@@ -1,1 +1,1 @@
-"""The export from start to end: plan, forecast, graph by graph, verification, bundle.json."""
+"""The export from start to end: plan, forecast, graphs, verification, bundle.json."""

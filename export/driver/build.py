@@ -1,6 +1,6 @@
-"""The whole export on one screen: target, forecast, checkpoint, graph by graph, bundle.json, verification.
+"""The whole export in order: target, forecast, checkpoint, graphs, verification, bundle.json.
 
-Knows the order of objects and nothing of how each is done.
+Knows the order of steps, not how each is done.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pam_edge.export.checkpoint.hub_names import HubFiles
 from pam_edge.export.decoder.onnx_graph import EMBEDDING
 from pam_edge.export.driver.finish import GOLDEN, REST, TOKENIZER, Report, finish
 from pam_edge.export.driver.forecast import Forecast, forecast
-from pam_edge.export.driver.parts import Part, load_recording, recording, save_recording, split_told
+from pam_edge.export.driver.parts import Part, load_recording, recording, save_recording, split_answer
 from pam_edge.export.driver.workspace import Workspace
 from pam_edge.export.graphs.image_graphs import STATELESS, GraphName
 from pam_edge.export.reference.golden import Arrays, golden_file
@@ -100,7 +100,7 @@ def plan(
         if files is not None:  # a commit is the same weights wherever and whenever it was downloaded
             options[name] = str(files) if isinstance(files, HubFiles) else fingerprint(files)
     shapes = {key: checkpoint.shape(key) for key in checkpoint.keys()}  # noqa: SIM118  (no mapping)
-    needs = forecast(checkpoint.variant, shapes, chosen, writer.APPETITE, calibrates=writer.CALIBRATES)
+    needs = forecast(checkpoint.variant, shapes, chosen, writer.MEMORY, calibrates=writer.CALIBRATES)
     return Plan(device, writer, chosen, checkpoint, needs, seen, options)
 
 
@@ -140,20 +140,22 @@ def build(
             report(name, 0.0)
             if not known:
                 with work.step() as place:
-                    found = part.record(recorded, limit=tolerance.tie, tell=partial(_from, report, name, 0.0))
+                    found = part.record(
+                        recorded, limit=tolerance.tie, progress=partial(_from, report, name, 0.0)
+                    )
                     save_recording(place / kept, found)
                 work.keep(kept, [], scratch=[kept])
                 del found
                 system_info.return_freed_memory()
             if work.finished(name) is None:
-                tell = partial(_from, report, name, 0.3)
-                job = Job(part, settled.scheme, settled.samples, work, tell, recorded)
+                progress = partial(_from, report, name, 0.3)
+                job = Job(part, settled.scheme, settled.samples, work, progress, recorded)
                 work.keep(name, settled.writer.write(job))
             report(name, 1.0)
         if work.finished(REST) is None:
-            whole, told = split_told({k: v for name in GRAPHS for k, v in recorded(name).items()})
+            whole, answer = split_answer({k: v for name in GRAPHS for k, v in recorded(name).items()})
             with work.step() as place:
-                golden = golden_file(whole, variant=checkpoint.variant, limits=tolerance, told=told)
+                golden = golden_file(whole, variant=checkpoint.variant, limits=tolerance, answer=answer)
                 (place / GOLDEN).write_bytes(golden)
                 (place / TOKENIZER).write_bytes(checkpoint.tokenizer_json)
             work.keep(REST, [GOLDEN, TOKENIZER])
@@ -175,7 +177,7 @@ def _shortened(variant: Variant, longest: int | None) -> Variant:
 
 def _manifest(settled: Plan, files: dict[str, tuple[FileRef, ...]]) -> Manifest:
     checkpoint, writer = settled.checkpoint, settled.writer
-    variant = _shortened(checkpoint.variant, writer.LONGEST)
+    variant = _shortened(checkpoint.variant, writer.MAX_POSITIONS)
     golden, tokenizer = files[REST]
     (embedding,) = (ref for ref in files["decoder"] if ref.path == EMBEDDING)
     graphs = []

@@ -1,4 +1,4 @@
-"""The end of every export: verification in the bundle's own runtime, then bundle.json. Knows no graph."""
+"""The last steps of every export: verification in the bundle's own runtime, then bundle.json."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What an export will need of memory and disk, told from the tensors' shapes before anything is made.
+"""Memory and disk that an export will need, estimated from tensor shapes before anything is written.
 
-The disk figure is arithmetic. The memory figure is the weights a step holds, counted, plus what runs beside
-them, measured on PAM's sizes. Knows no engine and no file format.
+The disk figure is computed exactly. The memory figure is the weights that a step holds, computed, plus an
+overhead measured on PAM's sizes. Knows no engine and no file format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from pam_edge.bundle.config import Variant
 from pam_edge.core import system_info
 from pam_edge.core.errors import WontFitError
-from pam_edge.export.backends.base import Appetite
+from pam_edge.export.backends.base import MemoryModel
 from pam_edge.export.checkpoint.keys import EMBED_TOKENS
 from pam_edge.export.decoder.tensors import AT_ONCE
 from pam_edge.export.graphs.image_graphs import VIDEO
@@ -63,18 +63,18 @@ class Forecast:
     def text(self, target: Target | None = None) -> str:
         """For people: what the work takes, and the bundle on its device where that is told."""
         steps = ", ".join(f"{name} {size(count)}" for name, count in self.memory.items())
-        told = f"this takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
+        text = f"this takes about {size(self.disk)} of disk and {size(self.peak)} of memory ({steps})"
         if target is None:
-            return told
+            return text
         left = f", which leaves a process {size(target.memory.bytes)}" if target.memory else ""
-        return f"{told}\nthe bundle will take about {size(self.device)} of memory on {target.title}{left}"
+        return f"{text}\nthe bundle will take about {size(self.device)} of memory on {target.title}{left}"
 
 
 def forecast(
     variant: Variant,
     shapes: Mapping[str, tuple[int, ...]],
     scheme: Scheme,
-    appetite: Appetite | None = None,
+    memory: MemoryModel | None = None,
     *,
     calibrates: bool = True,
 ) -> Forecast:
@@ -84,7 +84,7 @@ def forecast(
     """
     from pam_edge.export.reference.golden import answers_greedily  # torch, which `quantize` does without
 
-    appetite = appetite or Appetite()
+    memory = memory or MemoryModel()
 
     def weights(*prefixes: str) -> int:
         return FLOAT * sum(math.prod(shape) for key, shape in shapes.items() if key.startswith(prefixes))
@@ -94,13 +94,13 @@ def forecast(
         for graph in next((graphs for prefix, graphs in EXPORTED.items() if key.startswith(prefix)), ()):
             stored[graph] += math.ceil(STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape))
             if key == EMBED_TOKENS and variant.language.tied:
-                stored[graph] += (appetite.vocabularies - 1) * math.ceil(
+                stored[graph] += (memory.vocabularies - 1) * math.ceil(
                     STORED[stored_as(scheme, graph, key, shape)] * math.prod(shape)
                 )
     vision, language, layer = weights("vision."), weights("language."), weights("language.layers.0.")
     quantized, seen = scheme.calibrated, scheme.calibrated and calibrates
-    small = any(rule.storage in ("q4", "q8") for rule in scheme.rules) and appetite.integers is not None
-    held = round(language * ((appetite.integers or 0.0) if small else appetite.language))
+    small = any(rule.storage in ("q4", "q8") for rule in scheme.rules) and memory.integers is not None
+    held = round(language * ((memory.integers or 0.0) if small else memory.language))
     largest = FLOAT * max(math.prod(shape) for shape in shapes.values())
     pictures = variant.vision.image_size**2
     features = FEATURES_A_PIXEL * pictures
@@ -109,11 +109,11 @@ def forecast(
         disk=sum(stored.values())
         + SCRATCH_A_PIXEL * pictures
         + (SEEN_A_PIXEL * pictures if seen else 0)
-        + (vision if seen or (appetite.float_files and scheme.rules) else 0)
+        + (vision if seen or (memory.float_files and scheme.rules) else 0)
         + SMALL_FILES,
         memory={
             "image graphs": TOOLS
-            + round(vision * max(1.0, appetite.vision))
+            + round(vision * max(1.0, memory.vision))
             + max(features, CALIBRATING_A_PIXEL * pictures if seen else 0),
             "decoder": TOOLS + max(language + largest if whole else layer + FLOAT * AT_ONCE, held),
             "verification": TOOLS
@@ -123,14 +123,14 @@ def forecast(
         device=ENGINE
         + sum(count for graph, count in stored.items() if graph not in VIDEO)
         + FEATURES_A_PIXEL * pictures
-        + _cache(variant, scheme, appetite),
+        + _cache(variant, scheme, memory),
     )
 
 
-def _cache(variant: Variant, scheme: Scheme, appetite: Appetite) -> int:
+def _cache(variant: Variant, scheme: Scheme, memory: MemoryModel) -> int:
     """Keys and values of a region's prompt, and of the answer that branches from it."""
-    lm, kind = variant.language, appetite.cache if scheme.rules else "float32"
-    positions = appetite.cached or variant.region_tokens + WORDS
+    lm, kind = variant.language, memory.cache if scheme.rules else "float32"
+    positions = memory.cached or variant.region_tokens + WORDS
     count = 2 * lm.layers * lm.kv_heads * lm.head_dim * min(lm.max_length, positions)
     return 2 * math.ceil(STORED[kind] * count)
 

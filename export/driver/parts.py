@@ -1,6 +1,6 @@
-"""One graph at a time: fill its module, record what PyTorch gives, let go of the weights.
+"""One graph at a time: fill its module with weights, record PyTorch's outputs, release the weights.
 
-Knows modules and the recordings; not the order of graphs, nor how an engine wants them on disk.
+Knows modules and recordings; neither the order of graphs nor an engine's file format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from typing_extensions import assert_never
 
-from pam_edge.bundle.golden import Told, npz_bytes
+from pam_edge.bundle.golden import RecordedAnswer, npz_bytes
 from pam_edge.export.checkpoint.checkpoint import Checkpoint, load_language, load_perceiver, load_vision
 from pam_edge.export.checkpoint.placeholders import Placeholders
 from pam_edge.export.graphs.image_graphs import GraphName, ImageEncoderGraph, MaskDecoderGraph, PerceiverGraph
@@ -27,9 +27,9 @@ from pam_edge.export.reference.golden import Arrays
 from pam_edge.export.reference.layered import embedded, last_logits
 from pam_edge.text.tokenization import PAM_PROMPTS, Texts
 
-Tell = Callable[[float], None]  # how much of the graph is done, 0 to 1
+Progress = Callable[[float], None]  # how much of the graph is done, 0 to 1
 Recorded = Callable[[GraphName], Arrays]  # an earlier graph's recording
-_TOLD = "told"
+_ANSWER = "told"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Part:
     name: GraphName
     checkpoint: Checkpoint
 
-    def record(self, recorded: Recorded, *, limit: float, tell: Tell) -> Arrays:
+    def record(self, recorded: Recorded, *, limit: float, progress: Progress) -> Arrays:
         """What PyTorch gives. `limit`: the error of logits below which two tokens count as a tie."""
         if self.name == "decoder":
-            return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, tell=tell)
+            return _record_decoder(self.checkpoint, recorded("perceiver"), limit=limit, progress=progress)
         return self.run_cases(self.module(), recorded)
 
     def run_cases(self, graph: Callable[..., Any], recorded: Recorded) -> Arrays:
@@ -110,25 +110,25 @@ def load_recording(path: Path) -> Arrays:
         return {key: held[key] for key in held.files}
 
 
-def split_told(recorded: Arrays) -> tuple[Arrays, Told | None]:
+def split_answer(recorded: Arrays) -> tuple[Arrays, RecordedAnswer | None]:
     """Recordings without the whole answer, and that answer."""
-    rest = {key: value for key, value in recorded.items() if key != _TOLD}
-    return rest, msgspec.json.decode(recorded[_TOLD].tobytes(), type=Told | None)
+    rest = {key: value for key, value in recorded.items() if key != _ANSWER}
+    return rest, msgspec.json.decode(recorded[_ANSWER].tobytes(), type=RecordedAnswer | None)
 
 
-def _record_decoder(checkpoint: Checkpoint, regions: Arrays, *, limit: float, tell: Tell) -> Arrays:
+def _record_decoder(checkpoint: Checkpoint, regions: Arrays, *, limit: float, progress: Progress) -> Arrays:
     """With the whole model where it is small enough for a greedy answer, else layer by layer."""
-    texts, told = Texts(checkpoint.tokenizer_json, PAM_PROMPTS), None
+    texts, answer = Texts(checkpoint.tokenizer_json, PAM_PROMPTS), None
     variant = checkpoint.variant
     if golden.answers_greedily(variant.language):
         language = load_language(checkpoint)
         found = golden.record_decoder(language, texts, regions)
-        told = golden.record_answer(
+        answer = golden.record_answer(
             language, texts, regions, variant=variant, stop_ids=checkpoint.stop_ids, limit=limit
         )
     else:
         words = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
         said = words.encode(golden.SAID, add_special_tokens=False).ids
-        embed, logits = partial(embedded, checkpoint), partial(last_logits, checkpoint, tell=tell)
+        embed, logits = partial(embedded, checkpoint), partial(last_logits, checkpoint, progress=progress)
         found = golden.record_forced(embed, logits, texts, said, regions)
-    return {**found, _TOLD: np.frombuffer(msgspec.json.encode(told), np.uint8)}
+    return {**found, _ANSWER: np.frombuffer(msgspec.json.encode(answer), np.uint8)}

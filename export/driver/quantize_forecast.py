@@ -1,7 +1,7 @@
-"""What quantizing a float bundle will need of memory and disk, told from its files before anything is made.
+"""Memory and disk that quantizing a float bundle will need, estimated before anything is written.
 
-The disk figure is arithmetic. The memory figure is the weights a step holds, counted, plus what runs beside
-them. Knows bundles, no torch: `quantize` runs without it.
+The disk figure is computed exactly. The memory figure is the weights that a step holds, computed, plus a
+measured overhead. Knows bundles, no torch: `quantize` runs without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A quantized bundle out of a finished float one: graph by graph, resumable, through the gate at the end.
+"""A quantized bundle from a finished float one: graph by graph, resumable, with the quality gate at the end.
 
-The float bundle is the reference that the new one is held to; it is read, never changed. Knows the order of
-objects; how a graph's numbers become smaller is known in `quantize/` and the decoder's exporter.
+The float bundle is the reference of the new one; it is read and never changed. Knows the order of steps; how
+a graph's numbers are quantized is in `quantize/` and in the decoder's exporter.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _make(
     settled: QuantizePlan, name: str, place: Path, *, calibration: Path, report: Report
 ) -> tuple[str, ...]:
     """Write a step's files; return their names, the engine's first."""
-    source, tell = settled.source, partial(report, name)
+    source, progress = settled.source, partial(report, name)
     match name:
         case "rest":
             (place / GOLDEN).write_bytes(reference_golden(source, settled.losses))
@@ -126,7 +126,7 @@ def _make(
                 DecoderWeights(source),
                 place,
                 scheme=settled.scheme,
-                progress=lambda done, total: tell(0.99 * done / total),
+                progress=lambda done, total: progress(0.99 * done / total),
             )
         case "image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame" if settled.samples:
             made = static_graph(
@@ -137,7 +137,7 @@ def _make(
                 samples=settled.samples,
                 work=calibration,
                 image_size=source.manifest.variant.vision.image_size,
-                tell=tell,
+                progress=progress,
             )
         case _:
             made = stored_graph(source, name, place, settled.scheme)

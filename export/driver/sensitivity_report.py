@@ -1,8 +1,8 @@
-"""What each part of a bundle loses to a scheme, before anything is made: where its sensitive layers are.
+"""The loss of each part of a bundle under a scheme, measured before anything is written.
 
-A vision graph runs with one block at a time in 8 bits, on the golden file's cases: the noise at its outputs.
-The decoder's layers are told by their weights alone: running it with one layer at a time would take as many
-decoders as it has layers. Knows plans and parts; how noise is measured is known in `quantize/`.
+A vision graph runs with one block at a time in 8 bits on the golden file's cases; its loss is the noise at
+the outputs. The decoder's layers are judged by the error of their weights: to run it with one layer quantized
+at a time would take as many decoders as there are layers. Knows plans and parts; `quantize/` measures noise.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pam_edge.verify.error_metrics import noise
 from pam_edge.verify.golden_runner import replay
 
 ROWS = 64  # of a matrix, looked at
-Tell = Callable[[str, float], None]
+Report = Callable[[str, float], None]
 
 
 class Sensitive(msgspec.Struct, frozen=True):
@@ -45,13 +45,13 @@ class Sensitive(msgspec.Struct, frozen=True):
 
 
 def sensitivity_report(
-    settled: QuantizePlan, work: Path, *, tell: Tell = lambda name, part: None
+    settled: QuantizePlan, work: Path, *, report: Report = lambda name, part: None
 ) -> tuple[Sensitive, ...]:
     """Every part, in order of computation. `work` is a folder for calibration, the caller's to remove."""
-    return (*_vision(settled, work, tell), *_decoder(settled, tell))
+    return (*_vision(settled, work, report), *_decoder(settled, report))
 
 
-def _vision(settled: QuantizePlan, work: Path, tell: Tell) -> Iterator[Sensitive]:
+def _vision(settled: QuantizePlan, work: Path, report: Report) -> Iterator[Sensitive]:
     source, samples = settled.source, settled.samples
     if samples is None:
         return
@@ -64,27 +64,27 @@ def _vision(settled: QuantizePlan, work: Path, tell: Tell) -> Iterator[Sensitive
         layers = find_layers(graph, partial(settled.scheme.storage, name))
         tensors = list(dict.fromkeys(layer.source for layer in layers))
         ranges = calibrate(
-            name, graph, tensors, samples, work, image_size=size, tell=partial(_half, tell, name, 0.0)
+            name, graph, tensors, samples, work, image_size=size, progress=partial(_half, report, name, 0.0)
         )
         feeds = [ran.fed for ran in runs if ran.graph == name]
-        rows = sensitivity(graph, layers, ranges, feeds, tell=partial(_half, tell, name, 0.5))
+        rows = sensitivity(graph, layers, ranges, feeds, progress=partial(_half, report, name, 0.5))
         for row in rows:
             kept = len(keep_float(layers, [row])) < len(layers)
             yield Sensitive(name, row.part, "w8a8", row.weights, "outputs", round(row.worst, 5), kept)
-        tell(name, 1.0)
+        report(name, 1.0)
 
 
-def _half(tell: Tell, name: str, start: float, part: float) -> None:
-    tell(name, start + 0.49 * part)
+def _half(report: Report, name: str, start: float, part: float) -> None:
+    report(name, start + 0.49 * part)
 
 
-def _decoder(settled: QuantizePlan, tell: Tell) -> Iterator[Sensitive]:
+def _decoder(settled: QuantizePlan, report: Report) -> Iterator[Sensitive]:
     """A row a layer: its matrix that suffers most."""
     source = settled.source
     tensor, found = DecoderWeights(source), dict[str, list[tuple[str, int, float]]]()
     weights = planned(source.manifest.variant.language, settled.scheme)
     for done, weight in enumerate(weights):
-        tell("decoder", done / len(weights))
+        report("decoder", done / len(weights))
         if weight.storage not in BITS:
             continue
         for key in weight.keys:
@@ -98,7 +98,7 @@ def _decoder(settled: QuantizePlan, tell: Tell) -> Iterator[Sensitive]:
         storage, size = "+".join(sorted({row[0] for row in rows})), sum(row[1] for row in rows)
         worst = round(max(row[2] for row in rows), 5)
         yield Sensitive("decoder", part, storage, size, "weights", worst, False)
-    tell("decoder", 1.0)
+    report("decoder", 1.0)
 
 
 def _layer_of(key: str) -> str:

@@ -1,8 +1,8 @@
-"""An export's folder while it is unfinished: which graphs are done, for which options, and nothing half-made.
+"""The folder of an unfinished export: which graphs are finished, and for which options.
 
-A graph is made in `export.partial/`; when it is complete its files move up and `export.json` says so. What
-was interrupted is therefore either done, byte for byte, or something the next run makes again. When the
-bundle is written, state and scratch files go. Knows neither torch nor what the files hold.
+A graph is written in `export.partial/`; when it is complete, its files move up and `export.json` records it.
+After an interruption a graph is therefore either complete or made again by the next run. When the bundle is
+written, the state and scratch files are deleted. Knows neither torch nor the content of files.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where PAM is cut into graphs, as PyTorch modules with named inputs and outputs."""
+"""PAM's graphs as PyTorch modules with named inputs and outputs."""

@@ -1,8 +1,8 @@
-"""Where PAM is cut: one module per stateless graph, with exactly the graph's named inputs and outputs.
+"""PAM's stateless graphs: one module each, with exactly the graph's named inputs and outputs.
 
-Whatever is constant for given weights (position encodings) is computed when a graph is made and becomes a
-constant of the file. Which exporter writes the file is known elsewhere; the decoder is cut in its exporter,
-the modules of the video graphs are in `video_graphs.py`.
+What is constant for given weights (position encodings) is computed when a module is made and becomes a
+constant in the file. The engine's writer exports the modules; the decoder has exporters of its own, and the
+modules of the video graphs are in `video_graphs.py`.
 """
 
 from __future__ import annotations

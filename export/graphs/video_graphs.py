@@ -1,7 +1,7 @@
-"""Where PAM's video side is cut: modules of the graphs that follow an object from frame to frame.
+"""Modules of the graphs that track an object from frame to frame.
 
-Their inputs and outputs are in `image_graphs.py`. Slots of memory and pointers are padded with a validity
-input: a slot without validity has no influence at all. Knows nothing of which frames are remembered.
+Their inputs and outputs are in `image_graphs.py`. Slots of memories and pointers are padded, with a validity
+input: a slot with validity 0 has no influence at all. Which frames are remembered is decided elsewhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The image encoder: Hiera trunk and feature-pyramid neck of SAM 2.1 (arXiv 2306.00989, 2408.00714).
 
-It knows images of one square size only; where its maps go is the vision tower's business.
+Takes square images of one size. The vision tower uses its feature maps.
 """
 
 from __future__ import annotations

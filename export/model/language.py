@@ -1,6 +1,6 @@
-"""The language model: Qwen2 (arXiv 2412.15115), real-valued rotary positions, a cache that is passed along.
+"""The language model: Qwen2 (arXiv 2412.15115), with real-valued rotary positions and an explicit cache.
 
-It reads embeddings, so it knows neither text nor images.
+Takes embeddings, so it knows neither text nor images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small layers that several parts of PAM share. They know no part in particular."""
+"""Small layers that several parts of PAM share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""SAM 2's mask decoder with PAM's outlets: all four masks, and the tokens and the map behind them.
+"""SAM 2's mask decoder with PAM's additional outputs: all four masks, their tokens and the upscaled map.
 
-It decodes; which mask counts, and what a missing object means, is decided in the vision tower.
+The vision tower decides which mask counts and what a missing object means.
 """
 
 from __future__ import annotations

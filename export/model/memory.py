@@ -1,6 +1,6 @@
-"""SAM 2.1's memory: encoder of a frame's mask into memory, and attention of the next frame to it.
+"""SAM 2.1's memory: the encoder of a frame's mask, and the attention of the next frame to memories.
 
-It knows neither which frames are remembered nor for how long; `tracker.py` does.
+`tracker.py` decides which frames are remembered, and for how long.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The Semantic Perceiver and its projectors: a region's map and mask tokens to what the language model reads.
+"""The Semantic Perceiver and its projectors: a region's map and mask tokens to the language model's tokens.
 
-arXiv 2506.05302, section 3. It knows no prompt and no language.
+arXiv 2506.05302, section 3. Knows no prompt and no language.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SAM 2's prompt encoder: clicks, box corners and mask prompts as embeddings. It knows no image."""
+"""SAM 2's prompt encoder: clicks, box corners and mask prompts as embeddings. Knows no image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Following an object through a clip: which frames are remembered, and how the next one attends to them.
+"""Tracking an object through a clip: which frames are remembered, and how the next one attends to them.
 
-SAM 2.1's video predictor for one prompt on the first frame, forward in time (arXiv 2408.00714, section 4). It
-knows embeddings, not pixels; several prompts are tracked side by side as a batch.
+SAM 2.1's video predictor for one prompt on the first frame, forward in time (arXiv 2408.00714, section 4).
+Works on embeddings, not pixels; several prompts are tracked as a batch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The two-way transformer: a few queries and an image map attend to each other (SAM, arXiv 2304.02643).
 
-SAM's mask decoder and the Semantic Perceiver are both made of it; what the queries mean is theirs to know.
+SAM's mask decoder and the Semantic Perceiver both use it, with different queries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The vision tower: SAM 2.1's video predictor as PAM uses it, for one image and for a frame of a clip.
 
-PAM's differences from stock SAM 2.1 live here: the mask is always mask token 0, and two mask tokens are taken
-out for the Semantic Perceiver (arXiv 2506.05302, section 3). It knows neither pixels nor the order of frames.
+PAM's differences from SAM 2.1 are here: the mask is always mask token 0, and two mask tokens are outputs for
+the Semantic Perceiver (arXiv 2506.05302, section 3). Knows neither pixels nor the order of frames.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What PyTorch gives: the numbers that bundles are verified against."""
+"""PyTorch's outputs: the numbers that bundles are verified against."""

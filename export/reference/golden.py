@@ -1,7 +1,7 @@
-"""What PyTorch makes of a drawn picture and three prompts: the numbers every bundle is held against.
+"""PyTorch's outputs for a generated picture and three prompts: the reference of every bundle.
 
-Each graph is recorded while its module is at hand, whole; at the end all is thinned into `golden.npz`. Knows
-modules and graphs, no files of weights and no engine.
+Each graph's outputs are recorded whole while its module is loaded; at the end they are subsampled into
+`golden.npz`. Knows modules and graphs, no weight files and no engine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pam_edge.bundle.config import LanguageConfig, Variant
-from pam_edge.bundle.golden import Limits, Losses, Told, golden_content
+from pam_edge.bundle.golden import Limits, Losses, RecordedAnswer, golden_content
 from pam_edge.export.graphs.image_graphs import StatelessName, graph_specs
 from pam_edge.export.model.language import Language
 from pam_edge.image.preprocess import normalized
@@ -34,7 +34,7 @@ SAID_STEPS = 16  # tokens of it after that prompt, where greedy ones would take 
 TOP = 8  # best tokens kept of each step
 TASK = "brief"
 LANG: Lang = "en"
-LONGEST_ANSWER = 32
+MAX_ANSWER_TOKENS = 32
 WHOLE_ANSWER = 100_000_000  # language weights up to which a whole answer is worth its time
 CLICK, CLICK_AT = "click", (22.0, 34.0)  # of 64
 
@@ -151,13 +151,13 @@ def record_answer(
     variant: Variant,
     stop_ids: Sequence[int],
     limit: float,
-) -> Told | None:
+) -> RecordedAnswer | None:
     """A whole answer to the click, cut where rounding could choose another token (`limit` 0: not cut).
 
     None where that leaves nothing.
     """
     embeds = _prompt(_table(language), texts, _region(recorded))
-    tokens, logits = _greedy(language, embeds, steps=LONGEST_ANSWER)
+    tokens, logits = _greedy(language, embeds, steps=MAX_ANSWER_TOKENS)
     sure: list[int] = []
     margins: list[float] = []
     for token, row in zip(tokens, logits, strict=False):
@@ -170,15 +170,15 @@ def record_answer(
     point = (CLICK_AT[0] * scale, CLICK_AT[1] * scale)
     if not sure:
         return None
-    return Told(task=TASK, lang=LANG, point=point, token_ids=tuple(sure), margins=tuple(margins))
+    return RecordedAnswer(task=TASK, lang=LANG, point=point, token_ids=tuple(sure), margins=tuple(margins))
 
 
 def golden_file(
-    recorded: Mapping[str, Array], *, variant: Variant, limits: Limits | Losses, told: Told | None
+    recorded: Mapping[str, Array], *, variant: Variant, limits: Limits | Losses, answer: RecordedAnswer | None
 ) -> bytes:
     """golden.npz: the picture, the prompts, and everything recorded, thinned as `limits` need it."""
     scene = picture(variant.vision.image_size)
-    return golden_content(recorded, picture=scene, prompts=cases(variant), bounds=limits, told=told)
+    return golden_content(recorded, picture=scene, prompts=cases(variant), bounds=limits, answer=answer)
 
 
 def _of(recorded: Mapping[str, Array], prefix: str) -> Arrays:

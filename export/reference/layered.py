@@ -1,8 +1,8 @@
-"""The language model with the weights of one layer in memory: PyTorch's numbers of a model of any size.
+"""The language model with one layer in memory at a time: PyTorch's logits of a model of any size.
 
-A text of known tokens goes through one layer after the other, each filled when it is its turn and let go
-after it; embedding and head are read a few rows at a time. What cannot be had this way is an answer token by
-token, which would read all weights for every token. Knows neither prompts nor what is recorded.
+A sequence of known tokens passes through one layer after the other, each loaded for its turn and then
+released; embedding and head are read a few rows at a time. An answer cannot be generated this way, because
+each token would read all weights. Knows neither prompts nor recordings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def last_logits(
     embeds: Tensor,
     count: int,
     *,
-    tell: Callable[[float], None] = lambda part: None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> Tensor:
     """Logits [count, V] of the last `count` positions of embeddings [1, T, H], each knowing those before.
 
@@ -42,13 +42,13 @@ def last_logits(
     cos, sin = rotation(config, 0, embeds.shape[1], embeds.device)
     x = embeds
     for i in range(config.layers):
-        tell(i / (config.layers + 1))
+        progress(i / (config.layers + 1))
         x = _layer(checkpoint, i)(x, cos, sin)[0]
     with torch.device("meta"):
         norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
     load_module(norm, checkpoint, "language.norm.")
     x = norm(x)[0, -count:]
-    tell(config.layers / (config.layers + 1))
+    progress(config.layers / (config.layers + 1))
     head = EMBED_TOKENS if config.tied else LM_HEAD
     starts = range(0, config.vocab_size, HEAD_ROWS)
     parts = [F.linear(x, checkpoint.rows(head, at, min(at + HEAD_ROWS, config.vocab_size))) for at in starts]

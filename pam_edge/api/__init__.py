@@ -1,1 +1,1 @@
-"""The public face: `load` opens a bundle as a `Model`, a `Model` answers with a `Result`."""
+"""The public Python API: `load` opens a bundle as a `Model`; a `Model` returns a `Result`."""

@@ -1,4 +1,4 @@
-"""The same calls for asyncio: each runs in a thread, so that the event loop stays free."""
+"""The API for asyncio: each call runs in a thread, so that the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Closable(Protocol[Item]):
 
 
 class AsyncPieces(AsyncIterator[Item], Generic[Item]):
-    """An iterator whose items are computed in a thread, one at a time, in order; made when first used."""
+    """An iterator whose items are computed in a thread, one at a time, in order; created at its first use."""
 
     def __init__(self, make: Callable[[], _Closable[Item]]) -> None:
         self._make = make
@@ -51,7 +51,7 @@ class AsyncPieces(AsyncIterator[Item], Generic[Item]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop computing, after the item that is being computed."""
+        """Stop computing; an item in progress is finished first."""
         if self._made is not None:
             await asyncio.to_thread(self._made.close)
 
@@ -65,19 +65,23 @@ class AsyncPieces(AsyncIterator[Item], Generic[Item]):
 
 
 class AsyncStream(AsyncPieces[Piece]):
-    """Pieces of text; see `Stream`."""
+    """Asynchronous iterator of pieces of text; see `Stream`."""
 
     _made: Stream | None
 
     async def region(self) -> Region:
-        """The region, there before any text."""
+        """The `Region` with the mask, known before any text."""
         return cast("Stream", await asyncio.to_thread(self._started)).region
 
     @property
     def result(self) -> Result:
-        """The region with the answers finished so far. Raises UsageError before the first piece."""
+        """The `Result` with the answers finished so far.
+
+        Raises:
+            UsageError: nothing was computed yet.
+        """
         if self._made is None:
-            raise UsageError("nothing is computed yet: take a piece, or `await stream.region()`, first")
+            raise UsageError("nothing was computed yet: take a piece, or `await stream.region()`, first")
         return self._made.result
 
 
@@ -102,10 +106,13 @@ def _in_steps(
 
 
 class AsyncModel:
-    """A `Model` for asyncio. Calls that run at the same time take turns; the event loop never waits.
+    """A `Model` for asyncio: calls run in threads one after the other, and the event loop is not blocked.
 
-    A call that is cancelled is computed to its end in its thread, and its result dropped; a stream stops
-    after the piece that is being computed.
+    If a call is cancelled, its computation runs to its end in its thread and the result is dropped. A stream
+    stops after the piece in progress.
+
+    Attributes:
+        model: the `Model`.
 
     Example:
         >>> async with pam_edge.AsyncModel("nano") as pam:
@@ -115,7 +122,11 @@ class AsyncModel:
     """
 
     def __init__(self, model: Model | Bundle | str | os.PathLike[str]) -> None:
-        """`model`: a loaded one, or what `pam_edge.load` takes."""
+        """Open a model.
+
+        Args:
+            model: a `Model`, or the first argument of `pam_edge.load`.
+        """
         self.model = model if isinstance(model, Model) else load(model)
 
     __call__ = _in_thread(Model.__call__)

@@ -1,4 +1,4 @@
-"""One call from a picture and a prompt to a mask and words: at once, or streamed."""
+"""`Model.__call__` and `Model.stream`: from a picture and a prompt to a mask and text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pam_edge.text.tokenization import Task
 
 
 class Answering(Steps):
-    """Calling and streaming."""
+    """Adds calls and streams to `Steps`."""
 
     @overload
     def __call__(
@@ -75,38 +75,39 @@ class Answering(Steps):
         seed: int = 0,
         max_tokens: int = MAX_TOKENS,
     ) -> Result | Results:
-        """The region that a prompt selects in a picture, and words for it.
+        """Segment the region that a prompt selects, and answer tasks about it.
 
         Coordinates are pixels of the upright picture, x to the right, y down, from its top left corner.
 
         Args:
-            image: a picture: a path, the bytes of a picture file, an open file, a PIL image, an array
-                [h, w, 3] (numpy and the like) or a torch tensor [3, h, w], uint8 or floats 0..1; see
-                `pam_edge.load_image`. Or a `Seen` of `look`.
-            prompt: a `Prompt`, instead of its parts.
-            point: one click (x, y), or (x, y, label): label 1 for "this", 0 for "not this".
+            image: a picture: a path, the bytes of a picture file, an open file, a PIL image, an array [h, w,
+                3] (numpy or anything with `__array__`) or a torch tensor [3, h, w], uint8 or floats from 0 to
+                1; see `pam_edge.load_image`. Or a `Seen` from `look`.
+            prompt: a `Prompt`, instead of `point`, `points`, `box` and `mask`.
+            point: one click (x, y) or (x, y, label); label 1 is inside the object (default), 0 outside it.
             points: several clicks on one object, as a list or an array [n, 2] or [n, 3].
             box: (x0, y0, x1, y1) around one object.
-            mask: a mask of one object: an array [h, w] of the picture's size, or a picture file of it; inside
-                is what is above half of the largest value.
-            boxes: boxes [n, 4] of n objects: one result a box. The words of all regions are decoded as one
-                batch where there is one task; several tasks are decoded as one batch a region.
-            task: one of the bundle's tasks: "recognize", "explain", "brief" (the default), "detailed".
-            tasks: several of them, decoded side by side; `[]` for the mask alone.
-            question: a question of your own, or several, asked after the tasks.
+            mask: a mask of one object: an array [h, w] of the picture's size, or a picture file; pixels above
+                half of its largest value are inside.
+            boxes: boxes [n, 4] of n objects, for one result per box. One task is decoded for all regions as
+                one batch; several tasks are decoded as one batch per region.
+            task: one task: "recognize", "explain", "brief" (the default), "detailed".
+            tasks: several tasks, decoded as one batch; `[]` for the mask only.
+            question: a question in your own words, or several, answered after the tasks.
             lang: "en" or "zh".
-            temperature: 0 takes the likeliest token; above 0 tokens are drawn.
-            top_p: draw only from the likeliest tokens that together reach this probability, above 0 to 1.
-            seed: of the random choices; the same seed gives the same text.
-            max_tokens: the longest answer, in tokens.
+            temperature: 0 takes the most likely token; above 0 tokens are drawn at random.
+            top_p: draw only from the most likely tokens that together reach this probability, above 0 to 1.
+            seed: seed of the random choices; the same seed gives the same text.
+            max_tokens: maximum length of an answer, in tokens.
 
         Returns:
-            A `Result`; with `boxes=` a list of them, in the order of the boxes.
+            A `Result`; with `boxes=`, a `Results` list in the order of the boxes.
 
         Raises:
-            UsageError: the call makes no sense as given: nothing or too much is pointed at, a point is
-                outside the picture, a mask has another size, a task or language is unknown.
-            IntegrityError, EnvironmentProblem: the picture cannot be read; see `pam_edge.load_image`.
+            UsageError: an argument is invalid: no prompt or two, a point outside the picture, a mask of
+                another size, an unknown task or language.
+            IntegrityError: the picture is damaged, or no picture; see `pam_edge.load_image`.
+            EnvironmentProblem: the picture may not be read.
             WontFitError: region and question leave no room for an answer.
 
         Example:
@@ -140,13 +141,33 @@ class Answering(Steps):
         seed: int = 0,
         max_tokens: int = MAX_TOKENS,
     ) -> Stream:
-        """The same as a call, with words as they are decoded. The mask is there at once, as `.region`.
+        """Segment a region and stream the answers. The mask is computed before this returns.
 
-        Args and Raises: as of a call.
+        Args:
+            image: a picture or a `Seen`, as in a call.
+            prompt: a `Prompt`, instead of `point`, `points`, `box` and `mask`.
+            point: one click (x, y) or (x, y, label), in pixels.
+            points: several clicks on one object, [n, 2] or [n, 3].
+            box: (x0, y0, x1, y1) around one object, in pixels.
+            mask: a mask of one object, an array [h, w] or a picture file.
+            task: one task; "brief" is the default.
+            tasks: several tasks, decoded as one batch; `[]` for the mask only.
+            question: a question in your own words, or several.
+            lang: "en" or "zh".
+            temperature: 0 takes the most likely token; above 0 tokens are drawn at random.
+            top_p: draw only from the most likely tokens that together reach this probability.
+            seed: seed of the random choices.
+            max_tokens: maximum length of an answer, in tokens.
 
         Returns:
-            A `Stream`: an iterator of `Piece` (`index` of the task, `task`, `text`, and its `answer` at the
-            end), and `.result` when it is through.
+            A `Stream`, an iterator of `Piece` objects: `index` of the task, `task`, `text`, and `answer` in the
+            last piece of each task. `stream.region` is the region; `stream.result` is complete at the end.
+
+        Raises:
+            UsageError: an argument is invalid, as in a call.
+            IntegrityError: the picture is damaged, or no picture.
+            EnvironmentProblem: the picture may not be read.
+            WontFitError: while streaming, if region and question leave no room for an answer.
 
         Example:
             >>> for piece in pam.stream("scene.png", box=(40, 20, 90, 80), tasks=["brief", "detailed"]):

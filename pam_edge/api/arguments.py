@@ -1,6 +1,6 @@
-"""What a caller may write for prompts, tasks and sampling, checked before anything slow runs.
+"""Checks of the API's arguments (prompts, tasks, sampling), made before any graph runs.
 
-Every mistake is a `UsageError` that shows the right call. Knows no model but its texts.
+Every mistake is a `UsageError` that shows a correct call. Knows the bundle's texts, nothing else of a model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ _CALLS = "point=(x, y), points=[(x, y, 1), (x, y, 0)], box=(x0, y0, x1, y1) or m
 
 @dataclass(frozen=True)
 class Decoding:
-    """How words are decoded: language, sampling, and the longest answer in tokens."""
+    """How answers are decoded.
+
+    Attributes:
+        lang: "en" or "zh".
+        sampling: temperature, top_p and seed.
+        max_tokens: maximum length of an answer, in tokens.
+    """
 
     lang: Lang
     sampling: Sampling
@@ -43,7 +49,11 @@ def read_prompt(
     box: Box | None,
     mask: MaskSource | None,
 ) -> Prompt:
-    """One prompt of a call's parts. Raises UsageError for none, for a prompt and parts, for wrong parts."""
+    """Make one `Prompt` from a call's arguments.
+
+    Raises:
+        UsageError: there is none, a `Prompt` together with its parts, or a part is invalid.
+    """
     parts = [
         name
         for name, v in (("point", point), ("points", points), ("box", box), ("mask", mask))
@@ -56,7 +66,7 @@ def read_prompt(
             raise UsageError(f"give a Prompt or {parts[0]}=, not both")
         return prompt
     if not parts:
-        raise UsageError(f"nothing is pointed at: give {_CALLS}")
+        raise UsageError(f"no prompt: give {_CALLS}")
     clicks: list[tuple[float, ...]] = []
     if point is not None:
         clicks.append(_click(point, "point"))
@@ -73,10 +83,14 @@ def read_prompt(
 
 
 def read_boxes(boxes: Sequence[Box], **others: object) -> list[Prompt]:
-    """One prompt a box. Raises UsageError where `others`, parts of a single prompt, are given too."""
+    """Make one `Prompt` per box.
+
+    Raises:
+        UsageError: a box is invalid, or one of `others` (arguments of a single prompt) is given as well.
+    """
     given = [name for name, value in others.items() if value is not None]
     if given:
-        raise UsageError(f"boxes= makes one result a box: give boxes= or {given[0]}=, not both")
+        raise UsageError(f"boxes= gives one result per box: give boxes= or {given[0]}=, not both")
     rows = _rows(boxes, "boxes", "[(x0, y0, x1, y1), ...]", single="box=(x0, y0, x1, y1)")
     return [Prompt(box=_box(row, "boxes")) for row in rows]
 
@@ -84,8 +98,12 @@ def read_boxes(boxes: Sequence[Box], **others: object) -> list[Prompt]:
 def read_tasks(
     task: Task | None, tasks: Tasks | None, question: Questions | None, texts: Texts, lang: Lang
 ) -> list[Task]:
-    """The tasks of a call, then its questions; a brief caption where neither is given. `tasks=[]` asks for no
-    words. Raises UsageError for unknown tasks, listing the known ones.
+    """The tasks of a call, followed by its questions; a brief caption if neither is given.
+
+    `tasks=[]` asks for no text.
+
+    Raises:
+        UsageError: a task is unknown; the message lists the known ones.
     """
     if task is not None and tasks is not None:
         raise UsageError('give task="brief" or tasks=["brief", "detailed"], not both')
@@ -110,7 +128,11 @@ def read_tasks(
 
 
 def read_questions(question: Questions) -> list[Task]:
-    """One question, or several. Raises UsageError where one is no text."""
+    """One question, or several, as tasks.
+
+    Raises:
+        UsageError: a question is not text.
+    """
     several = (
         [question]
         if isinstance(question, str | Question)
@@ -118,12 +140,16 @@ def read_questions(question: Questions) -> list[Task]:
     )
     for each in several:
         if not isinstance(each, str | Question):
-            raise UsageError(f'a question is text, question="what is it?"; got {each!r}')
+            raise UsageError(f'a question must be text, question="what is it?"; got {each!r}')
     return [each if isinstance(each, Question) else Question(each) for each in several]
 
 
 def read_lang(lang: str) -> Lang:
-    """Raises UsageError for a language that PAM does not answer in."""
+    """Check a language.
+
+    Raises:
+        UsageError: PAM does not answer in it.
+    """
     languages: tuple[Lang, ...] = ("en", "zh")
     for known in languages:
         if lang == known:
@@ -132,7 +158,11 @@ def read_lang(lang: str) -> Lang:
 
 
 def read_decoding(lang: str, temperature: float, top_p: float, seed: int, max_tokens: int) -> Decoding:
-    """Raises UsageError for values of the wrong type or out of range."""
+    """Check the arguments of decoding.
+
+    Raises:
+        UsageError: a value has the wrong type or is out of range.
+    """
     sampling = Sampling(_number(temperature, "temperature"), _number(top_p, "top_p"), _integer(seed, "seed"))
     most = _integer(max_tokens, "max_tokens")
     if most < 1:
@@ -159,14 +189,16 @@ def _coordinates(value: Any, name: str, form: str) -> tuple[float, ...]:
     items = _sequence(value, name, form)
     if any(_is_sequence(item) for item in items):
         several = {"point": "; for several give points=[...]", "box": "; for several give boxes=[...]"}
-        raise UsageError(f"{name}: one {form} is wanted, got {value!r}{several.get(name, '')}")
+        raise UsageError(f"{name}: expected one {form}, got {value!r}{several.get(name, '')}")
     return tuple(_number(item, name) for item in items)
 
 
 def _rows(value: Any, name: str, form: str, *, single: str) -> list[Any]:
     items = _sequence(value, name, form)
     if items and not any(_is_sequence(item) for item in items):
-        raise UsageError(f"{name}= is a list, {name}={form}; for a single one give {single}; got {value!r}")
+        raise UsageError(
+            f"{name}= must be a list, {name}={form}; for a single one give {single}; got {value!r}"
+        )
     return items
 
 
@@ -188,11 +220,11 @@ def _number(value: Any, name: str) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError) as e:
-        raise UsageError(f"{name}: a number is wanted, got {value!r}") from e
+        raise UsageError(f"{name}: expected a number, got {value!r}") from e
 
 
 def _integer(value: Any, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError as e:
-        raise UsageError(f"{name}: a whole number is wanted, got {value!r}") from e
+        raise UsageError(f"{name}: expected an integer, got {value!r}") from e

@@ -1,7 +1,7 @@
-"""The words of several regions for one task, decoded as one batch.
+"""The answers about several regions to one task, decoded as one batch.
 
-Each region's visual tokens fill a row of the same decoder, so the weights are read once a token for all of
-them. Rows are independent: the answers are those of one region after the other.
+The visual tokens of each region fill one row of the decoder, so the weights are read once per token for all
+rows. Rows are independent: each region gets the answer that it would get alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from pam_edge.text.tokenization import Task, task_name
 def describe_regions(
     pam: Pam, regions: Sequence[Region], task: Task, decoding: Decoding
 ) -> tuple[list[Answer], dict[str, float]]:
-    """One answer a region, in their order, and milliseconds: perceiver, prefill, decode, of all together.
+    """Answer one task about several regions, at most `BATCH` of them per batch.
 
-    At most `BATCH` regions are decoded side by side. Raises WontFitError where region and question leave no
-    room for an answer.
+    Returns:
+        One answer per region, in their order; and milliseconds for all of them together, as "perceiver",
+        "prefill" and "decode".
+
+    Raises:
+        WontFitError: region and question leave no room for an answer.
     """
     answers: list[Answer] = []
     spent = {"perceiver": 0.0, "prefill": 0.0, "decode": 0.0}

@@ -1,4 +1,4 @@
-"""A bundle as an object that answers: `pam_edge.load` makes it."""
+"""`Model`: an opened bundle that answers questions about pictures and videos. Made by `pam_edge.load`."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def load(bundle: str | os.PathLike[str] | Bundle, *, threads: int = 0, check: bo
         raise UsageError(f"threads={threads!r}: give 0 (the engine chooses) or the number of threads")
     if isinstance(bundle, str | os.PathLike):
         bundle = Bundle.open(os.path.expanduser(os.fsdecode(bundle)), check=check)  # noqa: PTH111
-        for told in warnings(look_up(bundle)):  # whoever opened it looks for themselves
-            _warn_once(str(bundle.folder), told)
+        for message in warnings(look_up(bundle)):  # a `Bundle` given by the caller is not checked again
+            _warn_once(str(bundle.folder), message)
     if not isinstance(bundle, Bundle):
         raise UsageError(
-            f"a {type(bundle).__name__} is no bundle: give a folder, "
-            'load("my-bundle"), or the packaged load("nano")'
+            f"expected a bundle's folder, got a {type(bundle).__name__}: "
+            'load("my-bundle"), or load("nano") for the packaged one'
         )
     return Model(bundle, engine_of(bundle, threads=threads))
 
 
 @cache
-def _warn_once(folder: str, told: str) -> None:
-    _LOG.warning("%s: %s", folder, told)
+def _warn_once(folder: str, message: str) -> None:
+    _LOG.warning("%s: %s", folder, message)
 
 
 class Model(Answering):
-    """A bundle ready to answer: `model(image, point=(x, y))`. Made by `pam_edge.load`.
+    """An opened bundle: `model(image, point=(x, y))`. Made by `pam_edge.load`.
 
-    Safe from several threads: one computes at a time, and streams take turns token by token. A context
-    manager: leaving it lets go of the engine's graphs. `look`, `segment` and `describe` are the three steps
-    underneath.
+    Safe to use from several threads: one computes at a time, and streams take turns token by token. As a
+    context manager it releases the engine's graphs at the end. `look`, `segment` and `describe` are the
+    single steps of a call.
     """
 
     @overload  # `Pam.ask`
@@ -122,21 +122,35 @@ class Model(Answering):
         seed: int = 0,
         max_tokens: int = MAX_TOKENS,
     ) -> Any:
-        """Ask a question of your own about a region.
+        """Answer a question about a region.
 
-        A region's visual prefix is kept: a second question about the same region costs its own words alone.
+        The visual tokens of a region stay in the decoder's cache: a second question about the same region
+        computes only its own tokens.
 
         Args:
-            image: a `Region`, a `Result` or a `Stream` of before; or a picture, with a prompt beside it.
+            image: a `Region`, a `Result` or a `Stream`; or a picture, together with a prompt.
             question: the question, or several, decoded as one batch.
-            prompt, point, points, box, mask: as of a call; for a picture only.
-            lang, temperature, top_p, seed, max_tokens: as of a call.
+            tasks: only for `ask(image, prompt, tasks)`, the form of `Pam.ask`.
+            prompt: a `Prompt`, instead of `point`, `points`, `box` and `mask`; only if `image` is a picture.
+            point: one click (x, y) or (x, y, label), in pixels.
+            points: several clicks on one object, [n, 2] or [n, 3].
+            box: (x0, y0, x1, y1) around one object, in pixels.
+            mask: a mask of one object, an array [h, w] or a picture file.
+            lang: "en" or "zh".
+            temperature: 0 takes the most likely token; above 0 tokens are drawn at random.
+            top_p: draw only from the most likely tokens that together reach this probability.
+            seed: seed of the random choices.
+            max_tokens: maximum length of an answer, in tokens.
 
         Returns:
             An `Answer` (`str(answer)` is its text); a list of them for a list of questions.
-            `ask(image, prompt, tasks)` gives the region and the answers to tasks, as `Pam.ask` does.
+            `ask(image, prompt, tasks)` returns the region and the answers to the tasks.
 
-        Raises: as a call.
+        Raises:
+            UsageError: an argument is invalid, as in a call.
+            IntegrityError: the picture is damaged, or no picture.
+            EnvironmentProblem: the picture may not be read.
+            WontFitError: region and question leave no room for an answer.
 
         Example:
             >>> r = pam("scene.png", point=(62, 40))
@@ -146,16 +160,16 @@ class Model(Answering):
             return super().ask(image, question or prompt, tasks, lang=lang, max_tokens=max_tokens)
         decoding = arguments.read_decoding(lang, temperature, top_p, seed, max_tokens)
         if question is None:
-            raise UsageError('nothing is asked: give ask(result, "What is it?")')
+            raise UsageError('no question: give ask(result, "What is it?")')
         wanted = arguments.read_questions(question)
         if not wanted:
-            raise UsageError('question=[] holds no question: give ask(result, ["What is it?"])')
+            raise UsageError('question=[] is empty: give ask(result, ["What is it?"])')
         if isinstance(image, Region | Result | Stream):
             parts = {"prompt": prompt, "point": point, "points": points, "box": box, "mask": mask}
             given = [name for name, value in parts.items() if value is not None]
             if given:
                 raise UsageError(
-                    f"a region is asked about as it is: leave out {given[0]}=, or give the picture"
+                    f"{given[0]}= is for pictures only: leave it out, or give the picture instead of a region"
                 )
             found = self._description(region_of(image), wanted, decoding)
             answers = Stream(region_of(image), found, None).finish().answers
@@ -185,30 +199,41 @@ class Model(Answering):
         seed: int = 0,
         max_tokens: int = MAX_CAPTION,
     ) -> Track:
-        """Follow objects through a video, and tell what happens to them.
+        """Track objects through a video, and caption what happens to them.
 
         Args:
-            source: a video file, a folder of pictures, a camera's device, "-" for stdin, an open file (these
-                need PyAV, folders excepted), or pictures one after the other: a list, a generator, an array
-                [t, h, w, 3].
-            prompt, point, points, box, mask: as of a call: one object, number 1.
+            source: a video file, a folder of pictures, a camera device, "-" for stdin or an open file (all
+                but folders need PyAV); or pictures one after the other: a list, a generator, an array [t, h,
+                w, 3].
+            prompt: a `Prompt` of one object (number 1), instead of `point`, `points`, `box` and `mask`.
+            point: one click (x, y) or (x, y, label), in pixels.
+            points: several clicks on one object, [n, 2] or [n, 3].
+            box: (x0, y0, x1, y1) around one object, in pixels.
+            mask: a mask of one object, an array [h, w] or a picture file.
             boxes: boxes [n, 4] of n objects, numbered from 1.
             prompts: prompts by frame and object number, `{0: {1: Prompt(box=...)}, 30: {1: Prompt(...)}}`:
-                later ones correct an object or start another. Instead of all the above.
-            frame: which frame is pointed at, counted from 0.
-            caption: "stream" tells each segment as it ends, "clip" the whole at its end, None nothing.
-            every: frames of a segment, or "change" to cut where something changes.
-            backwards: from `frame` back to the first one; a file or a folder, without captions.
-            lang, temperature, top_p, seed: as of a call.
-            max_tokens: the longest caption, in tokens.
+                later ones correct an object or add one. Instead of all arguments above and `frame`.
+            frame: index of the frame that the prompt is on, from 0.
+            caption: "stream" captions each segment as it ends, "clip" the whole video at its end, None
+                nothing.
+            every: frames per segment, or "change" to start a segment where something changes.
+            backwards: track from `frame` back to the first one; for a file or a folder, without captions.
+            lang: "en" or "zh".
+            temperature: 0 takes the most likely token; above 0 tokens are drawn at random.
+            top_p: draw only from the most likely tokens that together reach this probability.
+            seed: seed of the random choices.
+            max_tokens: maximum length of a caption, in tokens.
 
         Returns:
-            A `Track`: an iterator of events. A `Frame` for every frame (masks and boxes of all objects), then
-            `Words` (pieces of text) and a `Caption` a segment. A context manager that closes the source.
+            A `Track`, an iterator of events: a `Frame` for every frame (masks and boxes of all objects),
+            `Words` (pieces of text), and a `Caption` per object and segment. As a context manager it closes
+            the source.
 
         Raises:
-            UsageError: as a call; there is no such source; the bundle is for pictures alone.
-            EnvironmentProblem: PyAV is missing. IntegrityError: the source is no video, or breaks off.
+            UsageError: an argument is invalid, as in a call; there is no such source; or the bundle has no
+                graphs for video.
+            EnvironmentProblem: PyAV is not installed.
+            IntegrityError: the source is not a video, or is cut short.
 
         Example:
             >>> for event in pam.track("clip.mp4", box=(60, 70, 140, 150), caption="stream"):
@@ -217,7 +242,7 @@ class Model(Answering):
         """
         decoding = arguments.read_decoding(lang, temperature, top_p, seed, max_tokens)
         if isinstance(frame, bool) or not isinstance(frame, int) or frame < 0:
-            raise UsageError(f"frame={frame!r}: give the number of a frame, counted from 0")
+            raise UsageError(f"frame={frame!r}: give the index of a frame, from 0")
         parts = {"prompt": prompt, "point": point, "points": points, "box": box, "mask": mask}
         if prompts is not None:
             given = [
@@ -226,15 +251,15 @@ class Model(Answering):
                 if value is not None
             ]
             if given:
-                raise UsageError(f"prompts= says everything: leave out {given[0]}=")
-            told = read_prompts(prompts)
+                raise UsageError(f"prompts= names frames and objects itself: leave out {given[0]}=")
+            by_frame = read_prompts(prompts)
         elif boxes is not None:
-            told = {frame: dict(enumerate(arguments.read_boxes(boxes, **parts), start=1))}
-            if not told[frame]:
-                raise UsageError("boxes=[] holds no object to follow")
+            by_frame = {frame: dict(enumerate(arguments.read_boxes(boxes, **parts), start=1))}
+            if not by_frame[frame]:
+                raise UsageError("boxes=[] is empty: give at least one box")
         else:
             one = arguments.read_prompt(prompt, point=point, points=points, box=box, mask=mask)
-            told = {frame: {1: one}}
+            by_frame = {frame: {1: one}}
         return open_track(
-            self, source, told, caption=caption, every=every, backwards=backwards, decoding=decoding
+            self, source, by_frame, caption=caption, every=every, backwards=backwards, decoding=decoding
         )

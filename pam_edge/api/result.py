@@ -1,4 +1,4 @@
-"""What a call gives back: a region's mask and words, and ways to show, save and hand them on."""
+"""`Result`: the mask and answers of one region, with methods to draw, save and convert them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ class Result:
     """One region of a picture: its mask, and the answers about it.
 
     Attributes:
-        region: the `Region` underneath; `model.ask(result, ...)` and `model.describe(result.region, ...)`
-            go on from it without computing the mask again.
-        answers: one `Answer` a task, in the order asked: `task`, `lang`, `text`, `token_ids`,
-            `finish_reason`. Empty where no words were asked for.
-        image: the upright RGB picture, or None where the call was given a `Seen`.
-        timing_ms: milliseconds a step; of words that several regions were decoded for at once, of all
-            together.
+        region: the `Region`; `model.ask(result, ...)` and `model.describe(result.region, ...)` continue from
+            it without computing the mask again.
+        answers: one `Answer` per task, in the order of the tasks: `task`, `lang`, `text`, `token_ids`,
+            `finish_reason`. Empty if no text was asked for.
+        image: the upright RGB picture, or None if the call was given a `Seen`.
+        timing_ms: milliseconds per step; for text decoded for several regions at once, those of all together.
     """
 
     def __init__(
@@ -49,27 +48,27 @@ class Result:
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """[h, w] of the upright picture, True inside."""
+        """Bool [h, w] of the upright picture, True inside."""
         return self.region.mask
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
-        """(x0, y0, x1, y1) around the mask in pixels, x1 and y1 just outside; None where it is empty."""
+        """(x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive; None if the mask is empty."""
         return self.region.box
 
     @property
     def score(self) -> float:
-        """The model's own estimate of the mask's IoU, about 0 to 1."""
+        """The model's estimate of the mask's IoU, about 0 to 1."""
         return self.region.score
 
     @property
     def prompt(self) -> Prompt:
-        """What was pointed at."""
+        """The prompt that selected the region."""
         return self.region.prompt
 
     @property
     def text(self) -> str:
-        """The answers' texts, one a line; "" where no words were asked for."""
+        """The texts of all answers, one per line; "" if no text was asked for."""
         return "\n".join(answer.text for answer in self.answers)
 
     def __repr__(self) -> str:
@@ -80,7 +79,7 @@ class Result:
         """The picture with the mask tinted and outlined, the prompt, and a panel of the answers.
 
         Args:
-            image: the picture to draw on, of the same size. Needed only where the call was given a `Seen`.
+            image: the picture to draw on, of the same size; needed only if the call was given a `Seen`.
 
         Returns:
             An RGB image; its longer side without the panel is 840 to 1600 pixels.
@@ -91,28 +90,49 @@ class Result:
         return plot([self], image)
 
     def save(self, path: str | Path) -> Path:
-        """Write the result to a file, by the ending of its name.
+        """Write the result to a file in the format of its extension.
 
-        `.png`, `.jpg`, `.jpeg`, `.webp`: the picture of `plot()`. `.json`: `to_dict()`. The mask alone:
-        `save_mask`.
+        Args:
+            path: `.png`, `.jpg`, `.jpeg` or `.webp` for the picture of `plot()`, `.json` for `to_dict()`. For
+                the mask alone, see `save_mask`.
 
-        Returns: the path. Raises UsageError for another ending, EnvironmentProblem or WontFitError where it
-        cannot be written.
+        Returns:
+            The path.
 
-        Example: `pam("photo.jpg", point=(62, 40)).save("answer.png")`
+        Raises:
+            UsageError: the extension is another one, or there is no picture to draw on.
+            EnvironmentProblem: the file cannot be written.
+            WontFitError: the disk is full.
+
+        Example:
+            >>> pam("photo.jpg", point=(62, 40)).save("answer.png")
         """
         return save([self], path, self.to_dict())
 
     def save_mask(self, path: str | Path) -> Path:
-        """Write the mask as a picture of 0 and 255, as large as the image (`.png`). Raises like `save`."""
+        """Write the mask as a picture with values 0 and 255, of the picture's size.
+
+        Args:
+            path: a file name that ends in `.png`.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: the extension is another one.
+            EnvironmentProblem: the file cannot be written.
+            WontFitError: the disk is full.
+        """
         if Path(path).suffix.lower() != ".png":
             raise UsageError(f"{path}: a mask is written as .png, which keeps every pixel")
         return _write(Image.fromarray(self.mask.astype(np.uint8) * 255), Path(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """The result for JSON, the same for the same answer: `schema`, `size` [h, w], `mask` as COCO run
-        lengths (`pycocotools.mask.decode`), `box` [x0, y0, x1, y1] or None, `score`, `object_score` (a
-        logit), `answers`. Times are not in it.
+        """The result as values for JSON, without times.
+
+        Returns:
+            `schema`, `size` [h, w], `mask` as COCO run lengths (for `pycocotools.mask.decode`), `box`
+            [x0, y0, x1, y1] or None, `score`, `object_score` (a logit) and `answers`.
         """
         from pam_edge.render.json_report import region_record
 
@@ -120,53 +140,92 @@ class Result:
         return {**record, "box": None if self.box is None else list(self.box)}
 
     def to_detections(self) -> Detections:
-        """The result as `supervision.Detections` of one detection (none where the mask is empty).
+        """The result as `supervision.Detections` of one detection, or none if the mask is empty.
 
-        `xyxy` float [n, 4], `mask` bool [n, h, w], `confidence` [n] is `score`;
-        `data["class_name"]` the words, `class_id` equal where the words are.
-        Raises EnvironmentProblem where supervision is not installed.
+        Returns:
+            `xyxy` float [n, 4], `mask` bool [n, h, w], `confidence` [n] (the score), `data["class_name"]` the
+            text, and `class_id`, which is equal for equal texts.
+
+        Raises:
+            EnvironmentProblem: supervision is not installed.
         """
         return detections([self])
 
 
 class Results(list[Result]):
-    """Results of several regions of one picture, in the order of the boxes: a list that can be drawn, saved
-    and handed on as one.
+    """Results of several regions of one picture, in the order of the boxes.
+
+    A list of `Result` that can also be drawn, saved and converted as a whole.
     """
 
     def plot(self, image: ImageSource | None = None) -> Image.Image:
-        """One picture with all regions, numbered. Raises like `Result.plot`; UsageError for an empty list."""
+        """One picture with all regions, numbered.
+
+        Args:
+            image: the picture to draw on; needed only if the call was given a `Seen`.
+
+        Returns:
+            An RGB image, as of `Result.plot`.
+
+        Raises:
+            UsageError: the list is empty, there is no picture to draw on, or it has another size.
+        """
         return plot(self, image)
 
     def save(self, path: str | Path) -> Path:
-        """Write one picture of all regions, or `.json` of them. Raises like `Result.save`."""
+        """Write one picture of all regions, or `.json` of them.
+
+        Args:
+            path: a file name, as of `Result.save`.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: the extension is unknown, or there is nothing to draw.
+            EnvironmentProblem: the file cannot be written.
+            WontFitError: the disk is full.
+        """
         return save(self, path, self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """`schema`, and `results`: `Result.to_dict` of each."""
+        """The results as values for JSON.
+
+        Returns:
+            `schema`, and `results`, a list of `Result.to_dict()`.
+        """
         from pam_edge.render.json_report import SCHEMA
 
         return {"schema": SCHEMA, "results": [result.to_dict() for result in self]}
 
     def to_detections(self) -> Detections:
-        """All of them as one `supervision.Detections`; those with an empty mask are left out."""
+        """All results as one `supervision.Detections`, without those whose mask is empty.
+
+        Returns:
+            Detections as of `Result.to_detections`.
+
+        Raises:
+            EnvironmentProblem: supervision is not installed.
+        """
         return detections(self)
 
 
 def plot(results: Sequence[Result], image: ImageSource | None) -> Image.Image:
-    """Results of one picture, drawn on it."""
+    """Draw results of one picture on it."""
     from pam_edge.render.overlay import draw, shown
 
     if not results:
-        raise UsageError("there is no result to draw")
+        raise UsageError("no results to draw")
     picture = results[0].image if image is None else load_image(image)
     if picture is None:
-        raise UsageError("these results were made from a Seen, which keeps no picture: give plot(image)")
+        raise UsageError(
+            "these results were made from a Seen, which keeps no picture: call plot(image) with one"
+        )
     return draw(picture, [shown(result.region, result.answers) for result in results])
 
 
 def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) -> Path:
-    """A picture of results, or their record as JSON, by the path's ending."""
+    """Write results as a picture, or their record as JSON, by the extension of `path`."""
     from pam_edge.render.image_writer import PICTURES
 
     place = Path(path)
@@ -178,7 +237,7 @@ def save(results: Sequence[Result], path: str | Path, record: dict[str, Any]) ->
             raise cannot_write(place, e) from e
         return place
     if ending not in PICTURES:
-        raise UsageError(f"{path}: the name has to end in {', '.join(PICTURES)} or .json")
+        raise UsageError(f"{path}: the name must end in {', '.join(PICTURES)} or .json")
     return _write(plot(results, None), place)
 
 
@@ -190,7 +249,7 @@ def _write(picture: Image.Image, path: Path) -> Path:
 
 
 def detections(results: Sequence[Result]) -> Detections:
-    """Results as supervision's detections; a region with an empty mask is none."""
+    """Results as supervision's detections, without those whose mask is empty."""
     try:
         import supervision
     except ImportError as e:

@@ -1,4 +1,4 @@
-"""The three steps under a call (look, segment, describe) with a caller's arguments, and closing."""
+"""`look`, `segment` and `describe`, the three steps of a call, with checked arguments; and closing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Self = TypeVar("Self", bound="Steps")
 
 
 class Steps(Pam):
-    """A `Pam` that checks what a caller wrote, and can be closed."""
+    """A `Pam` that checks its arguments, and that can be closed."""
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, images: int = IMAGES, prefixes: int = PREFIXES
@@ -47,8 +47,9 @@ class Steps(Pam):
         self.close()
 
     def close(self) -> None:
-        """Let go of the engine's graphs and of everything cached; further calls raise UsageError. Closing
-        twice is no error.
+        """Release the engine's graphs and empty the caches. Closing twice is no error.
+
+        Later calls raise UsageError.
         """
         images, prefixes = self._bounds
         with self.lock:
@@ -73,23 +74,31 @@ class Steps(Pam):
         box: Box | None = None,
         mask: MaskSource | None = None,
     ) -> Region:
-        """The region that a prompt selects in a picture that was looked at: the mask decoder, once a click.
+        """Segment the region that a prompt selects: one run of the mask decoder.
 
         Args:
-            seen: of `look`.
-            prompt, point, points, box, mask: as of a call.
-            refine: an earlier region on the same picture to start from; give the whole prompt so far,
-                `segment(seen, region.prompt.also((x, y, 0)), refine=region)`.
+            seen: a picture encoded by `look`.
+            prompt: a `Prompt`, instead of `point`, `points`, `box` and `mask`.
+            point: one click (x, y) or (x, y, label), in pixels.
+            points: several clicks on one object, [n, 2] or [n, 3].
+            box: (x0, y0, x1, y1) around one object, in pixels.
+            mask: a mask of one object, an array [h, w] or a picture file.
+            refine: an earlier region of the same picture to start from. Give the whole prompt, including the
+                earlier clicks: `segment(seen, prompt=region.prompt.also((x, y, 0)), refine=region)`.
+
+        Returns:
+            The `Region`.
 
         Raises:
-            UsageError: the prompt does not fit the picture, or `refine` the picture or the prompt.
+            UsageError: the prompt does not fit the picture, or `refine` does not fit the picture or the
+                prompt.
         """
         if not isinstance(seen, Seen):
             raise UsageError(
-                f"segment takes what look gave, not a {type(seen).__name__}: segment(pam.look(image), ...)"
+                f"segment needs a Seen, not a {type(seen).__name__}: segment(pam.look(image), ...)"
             )
         if refine is not None and not isinstance(refine, Region):
-            raise UsageError(f"refine= is an earlier Region, not a {type(refine).__name__}")
+            raise UsageError(f"refine= must be an earlier Region, not a {type(refine).__name__}")
         one = arguments.read_prompt(prompt, point=point, points=points, box=box, mask=mask)
         return super().segment(seen, one, refine=refine)
 
@@ -102,18 +111,21 @@ class Steps(Pam):
         sampling: Sampling | None = None,
         max_tokens: int = MAX_TOKENS,
     ) -> Description:
-        """Stream the answers about a region, greedy by default; nothing is computed before the first piece.
+        """Stream the answers about a region. Nothing is computed before the first piece is requested.
 
         Args:
-            region: of `segment`; a `Result` is taken too.
+            region: a region from `segment`, or a `Result`.
             tasks: one task or `Question`, or several, decoded as one batch.
             lang: "en" or "zh".
-            sampling: temperature, top_p and seed.
-            max_tokens: the longest answer, in tokens.
+            sampling: temperature, top_p and seed; greedy by default.
+            max_tokens: maximum length of an answer, in tokens.
+
+        Returns:
+            An iterator of `Piece`s; its `answers` holds the answers finished so far.
 
         Raises:
             UsageError: a task or language is unknown.
-            WontFitError: while streaming, where region and question leave no room for an answer.
+            WontFitError: while streaming, if region and question leave no room for an answer.
         """
         if sampling is not None and not isinstance(sampling, Sampling):
             raise UsageError(
@@ -152,8 +164,10 @@ class Steps(Pam):
     def _results(
         self, image: ImageSource | Seen, prompts: Sequence[Prompt], tasks: Sequence[Task], decoding: Decoding
     ) -> Results:
-        """One result a prompt. One task is decoded for all regions as one batch; of several, each region's
-        are one batch, since they share its prefix.
+        """One result per prompt.
+
+        One task is decoded for all regions as one batch. Several tasks are decoded as one batch per region,
+        because they share its prefix.
         """
         picture, seen = self._seen(image, prompts)
         if tasks:
@@ -169,7 +183,7 @@ class Steps(Pam):
         )
 
     def _seen(self, image: ImageSource | Seen, prompts: Sequence[Prompt]) -> tuple[Image.Image | None, Seen]:
-        """The picture where there is one, and what was seen of it; prompts are checked before the look."""
+        """The picture, if there is one, and its `Seen`; prompts are checked before it is encoded."""
         picture = None if isinstance(image, Seen) else load_image(image)
         size = image.size if isinstance(image, Seen) else (0, 0)
         if picture is not None:
@@ -180,10 +194,14 @@ class Steps(Pam):
 
 
 def region_of(region: Any) -> Region:
-    """The region of what a caller gave. Raises UsageError where there is none."""
+    """The region of a `Region`, `Result` or `Stream`.
+
+    Raises:
+        UsageError: the argument is none of these.
+    """
     found = region.region if isinstance(region, Result | Stream) else region
     if not isinstance(found, Region):
         raise UsageError(
-            f"a {type(region).__name__} is no region: give what segment gave, or the result of a call"
+            f"expected a Region from segment or the Result of a call, got a {type(region).__name__}"
         )
     return found

@@ -1,4 +1,4 @@
-"""A region whose words are still being decoded: the mask is there, pieces of text follow."""
+"""`Stream`: a region with its mask, and pieces of text as they are decoded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from pam_edge.render.json_report import added
 
 
 class Stream(Iterator[Piece]):
-    """Pieces of text as they are decoded, of all tasks side by side; a task's last one carries its answer.
+    """Iterator of pieces of text as they are decoded, of all tasks at once.
+
+    The last piece of each task has its `answer`. As a context manager it stops decoding at the end.
 
     Attributes:
-        region: the region, there before any text.
+        region: the `Region` with the mask, known before any text.
     """
 
     def __init__(self, region: Region, description: Description | None, image: Image.Image | None) -> None:
-        """`description` is None where no words were asked for."""
+        """`description` is None if no text was asked for."""
         self.region = region
         self._description = description
         self._image = image
@@ -51,7 +53,7 @@ class Stream(Iterator[Piece]):
 
     @property
     def timing_ms(self) -> dict[str, float]:
-        """Milliseconds of each step so far.
+        """Milliseconds per step so far.
 
         Keys: preprocess, load (opening graphs), encode, mask, perceiver, prefill, first_token, decode.
         """
@@ -59,24 +61,21 @@ class Stream(Iterator[Piece]):
 
     @property
     def text_timing_ms(self) -> dict[str, float]:
-        """The part of `timing_ms` that words took.
-
-        Keys: load, perceiver, prefill, first_token, decode.
-        """
+        """The part of `timing_ms` spent on text: load, perceiver, prefill, first_token, decode."""
         return {} if self._description is None else self._description.timing_ms
 
     @property
     def speed(self) -> dict[str, float]:
-        """Tokens a second while prefilling and decoding, and GB of weights read a second."""
+        """Tokens per second of prefill and decoding, and GB of weights read per second."""
         return {} if self._description is None else self._description.speed
 
     @property
     def result(self) -> Result:
-        """The region with the answers finished so far."""
+        """The `Result` with the answers finished so far."""
         return Result(self.region, self.answers, image=self._image, timing_ms=self.timing_ms)
 
     def finish(self) -> Result:
-        """Decode what is left; the whole result."""
+        """Decode the rest, and return the complete `Result`."""
         for _ in self:
             pass
         return self.result

@@ -1,4 +1,4 @@
-"""Tracking for callers: any source of frames, prompts as they are written, events as they come."""
+"""`Track`: tracking through any source of frames, with prompts as callers write them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ Prompts = Mapping[int, Mapping[int, Prompt]]  # by frame, then by object
 
 
 class Track(Iterator[Event]):
-    """Events of a video: a `Frame` for every frame, then `Words` and `Caption` events as they are decoded.
+    """Iterator of a video's events: a `Frame` per frame, `Words` and `Caption` events as they are decoded.
+
+    As a context manager it closes the source at the end.
 
     Attributes:
-        name: what the source is called.
-        count: its number of frames, None where that is not known beforehand.
-        rate: frames a second, None where unknown.
+        name: name of the source.
+        count: number of frames, None if not known beforehand.
+        rate: frames per second, None if unknown.
     """
 
     def __init__(self, events: Iterator[Event], source: Source | None, *, count: int | None) -> None:
@@ -54,7 +56,7 @@ class Track(Iterator[Event]):
         self.close()
 
     def close(self) -> None:
-        """Stop, and let go of the source."""
+        """Stop tracking and close the source."""
         close = getattr(self._events, "close", None)
         if close is not None:
             close()
@@ -75,15 +77,16 @@ def open_track(
     backwards: bool,
     decoding: Decoding,
 ) -> Track:
-    """Settle everything, open the source, and give its events; no frame is read yet. Raises like
-    `Model.track`.
+    """Check all arguments, open the source and return its events; no frame is read yet.
+
+    Raises like `Model.track`.
     """
     if caption not in ("stream", "clip", None):
         raise UsageError(
             f'caption={caption!r}: give caption="stream", caption="clip", or None for masks alone'
         )
     if every != "change" and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise UsageError(f'every={every!r}: give a number of frames from 1 on, or every="change"')
+        raise UsageError(f'every={every!r}: give a number of frames, at least 1, or every="change"')
     opened, pictures, count = _open(source, last=max(prompts), caption=caption, backwards=backwards)
     try:
         plan = Plan(
@@ -103,22 +106,26 @@ def open_track(
 
 
 def read_prompts(prompts: Any) -> Prompts:
-    """Prompts by frame and object, as `follow` takes them. Raises UsageError for anything else."""
+    """Check prompts by frame and object.
+
+    Raises:
+        UsageError: they have another form.
+    """
     form = "{frame: {object: pam_edge.Prompt(...)}}"
     if not isinstance(prompts, Mapping) or not prompts:
         raise UsageError(f"prompts={prompts!r}: give prompts={form}")
     for frame, given in prompts.items():
         if not isinstance(frame, int) or frame < 0 or not isinstance(given, Mapping) or not given:
-            raise UsageError(f"prompts of frame {frame!r}: give prompts={form}, frames counted from 0")
+            raise UsageError(f"prompts of frame {frame!r}: give prompts={form}, with frames from 0")
         if not all(isinstance(prompt, Prompt) for prompt in given.values()):
-            raise UsageError(f"prompts of frame {frame}: each is a pam_edge.Prompt; give prompts={form}")
+            raise UsageError(f"prompts of frame {frame}: each must be a pam_edge.Prompt; give prompts={form}")
     return {frame: dict(given) for frame, given in prompts.items()}
 
 
 def _open(
     source: VideoSource, *, last: int, caption: Caption | None, backwards: bool
 ) -> tuple[Source | None, Iterator[Image.Image], int | None]:
-    """The source where there is one to close, its pictures, and their number where it is known."""
+    """The source to close, if there is one, its pictures, and their number if known."""
     if isinstance(source, str | os.PathLike):
         where = os.fspath(source)
         opened = open_backwards(where, last) if backwards else open_source(where, count=caption == "clip")
@@ -130,7 +137,7 @@ def _open(
         return opened, (shot.picture for shot in opened), opened.count
     if isinstance(source, _NOT_FRAMES) or not isinstance(source, Iterable):
         raise UsageError(
-            f"{type(source).__name__} is no video: give a path (a file or a folder of pictures), "
+            f"expected a video, got a {type(source).__name__}: give a path (a file or a folder of pictures), "
             "an open file, or pictures one after the other"
         )
     count = len(source) if isinstance(source, Sized) else None

@@ -1,1 +1,1 @@
-"""The bundle: a folder with a strict, versioned bundle.json, and the numbers of each model size."""
+"""Bundles: a folder with a strict, versioned bundle.json, and the configuration of each model size."""

@@ -1,6 +1,7 @@
-"""nano as it ships inside the package: weights in the official file formats, and a ready bundle of them.
+"""The model nano that ships inside the package: its weights in the official file formats, and a bundle.
 
-The name `nano` has one rule: a folder of that name here that holds the right object wins, else the package's.
+The name `nano` is a folder of that name in the working directory if it holds what is asked for, otherwise the
+packaged one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An opened bundle: a folder whose `bundle.json` and files are checked before anything uses them.
 
-Paths that leave the folder, links, wrong sizes and wrong hashes are IntegrityError. Knows no
-engine and no model.
+Paths that leave the folder, links, wrong sizes and wrong hashes raise IntegrityError. Knows no engine and no
+model.
 """
 
 from __future__ import annotations

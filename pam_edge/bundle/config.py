@@ -1,7 +1,7 @@
-"""The numbers of each model size, and how to read them from the original's own configuration files.
+"""The configuration of each model size, and how to read it from the original's configuration files.
 
-A `Variant` is pure data: it knows no weights, no engine and no device. Defaults are PAM's (SAM 2.1 Hiera-L,
-Semantic Perceiver, Qwen2.5); nano has the same architecture at smaller widths.
+A `Variant` is plain data. Defaults are those of PAM (SAM 2.1 Hiera-L, Semantic Perceiver, Qwen2.5); nano has
+the same architecture with smaller widths.
 """
 
 from __future__ import annotations

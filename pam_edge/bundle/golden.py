@@ -1,12 +1,12 @@
-"""`golden.npz`: a picture, prompts, and what the float reference made of them, tensors thinned by a stride.
+"""`golden.npz`: a picture, prompts, and the float reference's outputs for them, subsampled with a stride.
 
-Entries: `picture` [S, S, 3] uint8; `CASE/point_coords` [1, N, 2], `CASE/point_labels` [1, N] and, where the
-case has one, `CASE/mask_prompt`; outputs as `GRAPH/OUTPUT` or, for the graphs after a prompt,
-`GRAPH/CASE/OUTPUT`; `decoder/embeds` [T, H], `decoder/tokens` [n], and for the prompt and every token
-`decoder/logits`, `decoder/top_ids`, `decoder/top` [n + 1, ...]. `meta` is JSON in a byte array.
+Entries: `picture` [S, S, 3] uint8; `CASE/point_coords` [1, N, 2], `CASE/point_labels` [1, N] and, if the case
+has one, `CASE/mask_prompt`; outputs as `GRAPH/OUTPUT` or, for the graphs after a prompt, `GRAPH/CASE/OUTPUT`;
+`decoder/embeds` [T, H], `decoder/tokens` [n], and for the prompt and every token `decoder/logits`,
+`decoder/top_ids`, `decoder/top` [n + 1, ...]. `meta` is JSON in a byte array.
 
-Beside a quantized bundle, what a graph is fed in the first case is kept whole, in float16: each graph is then
-judged on the reference's own inputs. Knows no torch, no engine and no bundle.
+For a quantized bundle, the inputs of each graph in the first case are kept whole, in float16: each graph is
+then judged on the reference's own inputs. Knows no torch, no engine and no bundle.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tie(self) -> float:
-        """The error of logits below which two tokens count as a tie: a told answer is cut there."""
+        """The error of logits below which two tokens count as a tie: a recorded answer is cut there."""
         return self.logits
 
 
@@ -61,11 +61,11 @@ class Losses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tie(self) -> float:
-        """0: a told answer is kept whole, with its margins."""
+        """0: a recorded answer is kept whole, with its margins."""
         return 0.0
 
 
-class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RecordedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One whole greedy answer to a click on the picture, for float numbers up to the first near tie.
 
     `margins`, one a token: how far it was ahead of the second-best, in standard deviations of the logits.
@@ -85,7 +85,7 @@ class GoldenMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits | None
     cases: Annotated[tuple[str, ...], Meta(min_length=1)]  # names of the prompts
     strides: dict[str, Annotated[int, Meta(ge=1)]]  # entry -> stride over the flat tensor; absent: kept whole
-    told: Told | None
+    answer: RecordedAnswer | None = msgspec.field(name="told")
     losses: Losses | None = None
 
     @property
@@ -176,7 +176,7 @@ def golden_content(
     picture: Array,
     prompts: Mapping[str, Mapping[str, Array]],
     bounds: Limits | Losses,
-    told: Told | None,
+    answer: RecordedAnswer | None,
 ) -> bytes:
     """golden.npz from whole tensors by their entries' names, and prompts by their cases' names.
 
@@ -207,7 +207,7 @@ def golden_content(
         losses=bounds if isinstance(bounds, Losses) else None,
         cases=tuple(prompts),
         strides=strides,
-        told=told,
+        answer=answer,
     )
     return golden_bytes(arrays, meta)
 

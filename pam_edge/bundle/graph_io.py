@@ -1,4 +1,4 @@
-"""What the run side feeds and reads of each graph. Knows names of tensors, no shapes and no engine."""
+"""Names of the tensors that the run side reads and writes of each graph. Knows no shapes and no engine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, UsageError
 
-Borders = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # graph to inputs and outputs
+Signatures = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # graph to inputs and outputs
 
 # A bundle without these is not one of ours.
-PICTURES: Borders = {
+PICTURES: Signatures = {
     "image_encoder": (("image",), ("image_embed", "high_res_0", "high_res_1")),
     "mask_decoder": (
         (
@@ -24,7 +24,7 @@ PICTURES: Borders = {
     "decoder": (("embeds",), ("logits",)),
 }
 # What video takes beside them; bundles made before it lack these.
-VIDEO: Borders = {
+VIDEO: Signatures = {
     "mask_decoder": ((), ("object_pointer",)),
     "memory_encoder": (("image_embed", "masks", "object_score", "prompted"), ("memory",)),
     "memory_attention": (
@@ -38,9 +38,9 @@ VIDEO: Borders = {
 }
 
 
-def check_borders(bundle: Bundle, borders: Borders) -> None:
+def check_signatures(bundle: Bundle, signatures: Signatures) -> None:
     """Raise IntegrityError where a graph lacks what is fed or read, UsageError where it is not there."""
-    for name, (inputs, outputs) in borders.items():
+    for name, (inputs, outputs) in signatures.items():
         graph = bundle.graph(name)
         held = {t.name for t in graph.inputs}, {t.name for t in graph.outputs}
         missing = {*inputs} - held[0] | {*outputs} - held[1]
@@ -65,4 +65,4 @@ def check_video(bundle: Bundle) -> None:
             f"this bundle is for pictures alone: it has no {', '.join(missing)}; "
             "export the bundle again with this version of pam-edge to follow objects in videos"
         )
-    check_borders(bundle, VIDEO)
+    check_signatures(bundle, VIDEO)

@@ -1,8 +1,8 @@
-"""`bundle.json`: a strict, versioned description of a bundle. The one contract between export and runtimes.
+"""`bundle.json`: a strict, versioned description of a bundle. The only contract between export and runtimes.
 
-Reading is defensive: an unknown schema, unknown or missing fields, wrong types and contradictions are
-IntegrityError. Writing is atomic: `bundle.json` comes last (temporary name, fsync, rename), so a folder
-without it is an unfinished export. Knows no engine, no model and no device.
+An unknown schema, unknown or missing fields, wrong types and contradictions raise IntegrityError. Writing is
+atomic: `bundle.json` is written last (temporary name, fsync, rename), so a folder without it is an unfinished
+export. Knows no engine, no model and no device.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Commit = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
 # No folder, no drive, no "..".
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
 FileName = Annotated[str, Meta(pattern=rf"^{_FILE}\Z")]
-Place = Annotated[str, Meta(pattern=rf"^{_FILE}(/{_FILE}){{0,5}}\Z")]  # some engines' models are folders
+# Some engines' models are folders.
+RelativePath = Annotated[str, Meta(pattern=rf"^{_FILE}(/{_FILE}){{0,5}}\Z")]
 Text = Annotated[str, Meta(max_length=4096)]
 Short = Annotated[str, Meta(max_length=64)]
 Axis = Annotated[int, Meta(ge=1, le=1 << 24)] | Name  # a fixed extent, or the name of a free one
@@ -46,7 +47,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class FileRef(_Strict, frozen=True):
     """One file of the bundle, relative to its folder."""
 
-    path: Place
+    path: RelativePath
     bytes: Annotated[int, Meta(ge=0, le=1 << 50)]
     sha256: Sha256
 

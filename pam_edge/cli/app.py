@@ -1,8 +1,8 @@
-"""The command line: one function a verb. Words in, words out; what a verb does is known elsewhere.
-Verbs that make bundles are in `export.py`, the verb for videos in `track.py`, those that measure in
-`bench.py`.
+"""The command `pam-edge`: one function per verb, which reads options and calls the module that does the work.
 
-Data goes to stdout, everything else to stderr. Heavy imports wait inside their verb: `--help` is quick.
+Verbs that make bundles are in `export.py`, the verb for videos in `track.py`, those that measure in
+`bench.py`. Results go to stdout, everything else to stderr. Heavy imports are inside the verbs, so that
+`--help` is fast.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def inspect(bundle: BundleFolder, as_json: Json = False) -> None:
         {
             **msgspec.to_builtins(opened.manifest),
             "total_bytes": opened.total_bytes,
-            "here": msgspec.to_builtins(here.place),
+            "here": msgspec.to_builtins(here.platform),
             "ok_here": here.ok,
         }
     ) if as_json else show(bundle_summary(opened))

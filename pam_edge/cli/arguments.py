@@ -1,6 +1,6 @@
-"""Words of the command line to what the run side takes: clicks, boxes, tasks, a place for a picture.
+"""Command line arguments as values: clicks, boxes, tasks, output paths.
 
-Says what is wrong in the words the user wrote. Knows no model and prints nothing.
+Errors quote the argument as the user wrote it. Knows no model and prints nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verbs that measure: `bench`, `bench claims`, `compare`, `report`. Called by app.py."""
+"""Verbs that measure: `bench`, `bench claims`, `compare`, `report`."""
 
 from __future__ import annotations
 

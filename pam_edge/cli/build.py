@@ -1,4 +1,4 @@
-"""The verb that compiles a bundle for the device it lies on: `build`. Like app.py, and called by it."""
+"""The verb `build`: compiles a bundle for the device it is on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What a person at a terminal sees: notes and progress on stderr, answers on stdout as they are decoded.
+"""Terminal output: notes and progress on stderr, answers on stdout as they are decoded.
 
-A moving bar is for terminals only; elsewhere each graph gets one line. Knows no model and no files.
+A progress bar is drawn on terminals only; elsewhere one line is printed per finished graph. Knows no model
+and no files.
 """
 
 from __future__ import annotations

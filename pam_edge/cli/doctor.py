@@ -1,6 +1,7 @@
-"""What is here, what is missing, and what to do about it. Looks, changes nothing; of bundles it knows nano's.
+"""The verb `doctor`: what this machine has, what is missing, and how to install it. Changes nothing.
 
-A finding is either fine, a hint (something optional is absent), or a fault (the runtime itself cannot work).
+A finding is fine, a hint (something optional is missing), or a fault (the runtime itself cannot work). The
+only bundle it looks at is nano.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pam_edge.verify.verified_here import look_up, verdict, warnings
 
 PACKAGE = "pam-edge"
 OURS = "onnxruntime"  # the engine that the package itself requires
-NOT_TOLD = "not told by this system"
+NOT_REPORTED = "not reported by this system"
 SMALL_MEMORY = 2 * 10**9
 
 
@@ -74,19 +75,21 @@ def _machine() -> list[Finding]:
     ]
     features = system_info.cpu_features()
     found.append(
-        Finding("instructions", NOT_TOLD if features is None else ", ".join(features) or "none that matter")
+        Finding(
+            "instructions", NOT_REPORTED if features is None else ", ".join(features) or "none that matter"
+        )
     )
-    found.append(Finding("kind of CPU", cpu_kind() or NOT_TOLD))
+    found.append(Finding("kind of CPU", cpu_kind() or NOT_REPORTED))
     memory, total = system_info.available_memory(), system_info.total_memory()
     if memory is None:
-        found.append(Finding("memory", NOT_TOLD))
+        found.append(Finding("memory", NOT_REPORTED))
     else:
         shown = f"{size(memory)} free" + (f" of {size(total)}" if total else "")
         little = memory < SMALL_MEMORY
         advice = "PAM's own sizes will not fit in float32; close other programs" if little else ""
         found.append(Finding("memory", shown, "hint" if little else "ok", advice))
     disk = system_info.free_disk(Path.cwd())
-    found.append(Finding("disk here", NOT_TOLD if disk is None else f"{size(disk)} free"))
+    found.append(Finding("disk here", NOT_REPORTED if disk is None else f"{size(disk)} free"))
     cache = user_cache.cache_folder()
     found.append(Finding("user cache", "none: this user has no home" if cache is None else str(cache)))
     return found
@@ -162,8 +165,8 @@ def _verified() -> list[Finding]:
         here = look_up(Bundle.open(builtin.NANO, check=False))
     except PamEdgeError as e:
         return [Finding("bundle nano", "does not open", "hint", str(e))]
-    told = clean("; ".join(warnings(here)))
-    return [Finding("bundle nano", clean(verdict(here)) or "opens", "hint" if told else "ok", told)]
+    problems = clean("; ".join(warnings(here)))
+    return [Finding("bundle nano", clean(verdict(here)) or "opens", "hint" if problems else "ok", problems)]
 
 
 def _version(package: str) -> str | None:

@@ -1,6 +1,7 @@
-"""How a command ends: errors become a message on stderr and an exit code. Knows no verb.
+"""How a command ends: errors become a message on stderr and an exit code.
 
-A reader of stdout that left early is no error; a stdout that takes no more is one like any full disk.
+If the reader of stdout has closed it, that is no error; if stdout cannot be written, it is treated as a full
+disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verbs that make bundles: `export` from weights, `quantize` from a bundle. Like app.py, and called by it."""
+"""Verbs that make bundles: `export` from weights, `quantize` from a float bundle."""
 
 from __future__ import annotations
 
@@ -172,6 +172,6 @@ def _report(settled: QuantizePlan, *, as_json: bool) -> None:
     from pam_edge.render.tables import columns
 
     with tempfile.TemporaryDirectory() as work:
-        found = sensitivity_report(settled, Path(work), tell=Progress(list(settled.steps)[1:]))
+        found = sensitivity_report(settled, Path(work), report=Progress(list(settled.steps)[1:]))
     rows = {"schema": 1, "scheme": settled.scheme.name, "parts": msgspec.to_builtins(found)}
     show_json(rows) if as_json else show(columns(to_rows(found)))

@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs share. Knows no verb."""
+"""Options and arguments that several verbs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets as text for people: `pam-edge targets`."""
+"""Tables of targets for `pam-edge targets`."""
 
 from __future__ import annotations
 

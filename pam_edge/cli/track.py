@@ -1,4 +1,4 @@
-"""What the command line does with videos: the verb `track`, and `eval --streams`. Called by app.py."""
+"""Verbs for videos: `track`, and `eval --streams` and `eval --clips`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every other part may use: errors, what this machine has, caches. Knows no bundle and no engine."""
+"""What all other packages may use: errors, system information, caches. Knows no bundle and no engine."""

@@ -1,9 +1,9 @@
-"""The kind of CPU, as far as integer kernels differ by it: "x86-64: avx512 vnni", "aarch64: dotprod i8mm".
+"""The kind of CPU by its integer instructions: "x86-64: avx512 vnni", "aarch64: dotprod i8mm".
 
-Engines choose their integer kernels by these instructions, and kernels differ in their sums: AVX2 without
-VNNI adds pairs of products in 16 bits. CPUs of one kind run the same kernels. Reads what the system tells and
-runs no instruction to find out. Within an emulator of single programs (`qemu-x86_64`) that is the host's, and
-so is it where instruction sets are hidden from an engine: there PAM_EDGE_CPU_KIND says what engines see.
+Engines choose integer kernels by these instructions, and kernels differ in how they accumulate: AVX2 without
+VNNI adds pairs of products in 16 bits. CPUs of one kind run the same kernels. The kind is what the operating
+system reports. Under an emulator of single programs (`qemu-x86_64`), and where instruction sets are hidden
+from the engine, the system reports the host's; set PAM_EDGE_CPU_KIND there to what the engine sees.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def cpu_kind() -> str | None:
 
     PAM_EDGE_CPU_KIND, where it is set, is taken as it is.
     """
-    if told := os.environ.get(ENV):
-        return told
+    if named := os.environ.get(ENV):
+        return named
     machine = _MACHINES.get(platform.machine().lower())
     if machine is None:
         return None
@@ -70,18 +70,18 @@ def linux_kind(machine: str, *, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | 
     return _named(_ARM, [name for flag, name in _LINUX_ARM.items() if flag in have])
 
 
-def mac_kind(machine: str, told: Callable[[str], bool]) -> str:
+def mac_kind(machine: str, has: Callable[[str], bool]) -> str:
     """From sysctl's `hw.optional`."""
     if machine == _ARM:
-        return _named(_ARM, [name for key, name in _MAC_ARM.items() if told(f"hw.optional.arm.{key}")])
-    return x86_kind({flag for key, flag in _MAC_X86.items() if told(f"hw.optional.{key}")})
+        return _named(_ARM, [name for key, name in _MAC_ARM.items() if has(f"hw.optional.arm.{key}")])
+    return x86_kind({flag for key, flag in _MAC_X86.items() if has(f"hw.optional.{key}")})
 
 
-def windows_kind(machine: str, told: Callable[[int], bool]) -> str:
+def windows_kind(machine: str, has: Callable[[int], bool]) -> str:
     """From IsProcessorFeaturePresent, which does not tell of VNNI: that stays open, and is another kind."""
     if machine == _ARM:
-        return _named(_ARM, [name for number, name in _WINDOWS_ARM.items() if told(number)])
-    return f"{x86_kind({flag for n, flags in _WINDOWS_X86.items() if told(n) for flag in flags})} vnni?"
+        return _named(_ARM, [name for number, name in _WINDOWS_ARM.items() if has(number)])
+    return f"{x86_kind({flag for n, flags in _WINDOWS_X86.items() if has(n) for flag in flags})} vnni?"
 
 
 def x86_kind(have: Set[str]) -> str:

@@ -1,4 +1,4 @@
-"""A cache of bounded size that forgets what was used longest ago, and counts."""
+"""A least-recently-used cache of bounded size, which counts hits and misses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What this machine has: memory, disk, cores, instructions. Knows nothing of models; guesses nothing.
+"""What this machine has: memory, disk, cores, CPU features.
 
-A figure the system does not give is None, never an assumption. Linux control groups (containers) count: what
-is available is the least of the machine's and every enclosing group's headroom.
+A figure that the system does not report is None; nothing is guessed. Linux control groups (containers) count:
+available memory is the least of the machine's and that of every enclosing group.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Times in the unit that records of timing use. Knows nothing else."""
+"""Elapsed time in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The user's cache folder: what can be made again, kept between runs. Knows nothing of what is kept there.
+"""The user's cache folder: files that can be made again, kept between runs.
 
-The folder is PAM_EDGE_CACHE, else `pam-edge` below XDG_CACHE_HOME or ~/.cache (Linux), ~/Library/Caches
-(macOS), LOCALAPPDATA (Windows). Nothing here raises for the state of the file system: without a usable folder
-(no home, read-only, full disk, another user's) nothing is found and nothing is kept.
+The folder is PAM_EDGE_CACHE, else `pam-edge` in XDG_CACHE_HOME or ~/.cache (Linux), ~/Library/Caches (macOS),
+LOCALAPPDATA (Windows). No function raises because of the file system: without a usable folder (no home,
+read-only, full disk, owned by another user) nothing is found and nothing is kept.
 
-Files are replaced whole (temporary name, fsync, rename). A link below the folder is never followed, and what
-another user owns or anyone may write to is not read: what is kept here may be a model that an engine opens.
+Files are replaced atomically (temporary name, fsync, rename). Links below the folder are not followed, and
+files that another user owns or anyone may write are not read, because an engine may open them as a model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pictures and masks that come as arrays: numpy, torch tensors, and whatever else gives its values away.
+"""Pictures and masks given as arrays: numpy, torch tensors, and anything else with `__array__`.
 
-Turns any of them into one numpy array, and a picture's array into 8-bit pixels. Imports no framework: a
-torch tensor is known by the name of its class. Knows no files, no model.
+Converts them to one numpy array, and a picture's array to 8-bit pixels. Imports no framework: a torch tensor
+is recognized by the name of its class. Knows no files and no model.
 """
 
 from __future__ import annotations

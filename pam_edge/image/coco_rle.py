@@ -1,8 +1,8 @@
 """COCO run-length strings, byte for byte as `pycocotools.mask.encode` writes their `counts`.
 
-Runs alternate outside, inside, outside..., column by column. Each count from the fourth on is stored as the
-difference to the one two before, in groups of five bits, lowest first, as characters from '0' on. Knows
-only masks.
+Runs alternate outside, inside, outside..., column by column. From the fourth on, each count is stored as the
+difference to the one two before. Numbers are written in groups of five bits, lowest first, as characters from
+'0' on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A decoded picture's channels, of any mode, as 8-bit RGB. Knows no file, no size limit and no model."""
+"""Conversion of a decoded picture of any mode to 8-bit RGB."""
 
 from __future__ import annotations
 

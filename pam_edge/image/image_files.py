@@ -1,7 +1,4 @@
-"""The bytes of a picture file, from a path, from memory or from an open file, within a limit of size.
-
-Knows no picture format.
-"""
+"""The bytes of a picture file from a path, from memory or from an open file, up to a maximum size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Masks as arrays: resampling between the graphs' low resolution and the picture's, and a mask's box.
 
-Pure numpy, separable, and in blocks of rows, so that a 12-megapixel photo costs a fraction of a second and
-little memory. Knows no pictures and no model.
+Pure numpy, separable, in blocks of rows: a 12-megapixel photo takes a fraction of a second and little memory.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""A picture to pixels, clicks and boxes to model coordinates: what the graphs want to be fed (numpy and
-PIL).
+"""Pictures to normalized pixels, and clicks and boxes to model coordinates, with numpy and PIL.
 
-A picture is always upright RGB: a photo's EXIF orientation is applied (the original ignores it, but then a
-click lands elsewhere than where a phone's owner sees it), transparency is flattened onto white, the
-file of an animation gives its first frame, a PIL image the frame it stands at.
+A picture is upright RGB: EXIF orientation is applied (the original PAM ignores it, so that a click selects
+another place than the one the user sees), transparency is flattened onto white, an animation file gives its
+first frame, and a PIL image its current frame.
 
-Coordinates are pixels of that upright picture, x to the right, y down, (0,
-0) its top left corner. Knows no engine, no session and no text.
+Coordinates are pixels of that upright picture, x to the right, y down, (0, 0) the top left corner. Knows no
+engine, no session and no text.
 """
 
 from __future__ import annotations

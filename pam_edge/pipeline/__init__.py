@@ -1,1 +1,1 @@
-"""From a picture and a prompt to a mask and words."""
+"""From a picture and a prompt to a mask and text."""

@@ -1,6 +1,6 @@
-"""From a prefilled visual prefix to streamed answers: tasks branch from it and decode as one batch.
+"""From a prefilled visual prefix to streamed answers: each task is a branch, all decode as one batch.
 
-Knows decoders, tokens and text; neither pictures nor graphs, so video uses it just the same.
+Knows decoders, tokens and text, neither pictures nor graphs; video uses it as well.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One look, many answers: the whole job from a picture and a click to a mask and streamed text.
+"""The pipeline from a picture and a prompt to a mask and streamed text.
 
-`look` runs the image encoder once per picture, `segment` the mask decoder once per click, `describe` the
-perceiver and the visual prefix once per region, whatever the number of tasks. A mask never waits for text.
-Knows graphs by their names in the contract; no engine, no device, no files but the bundle's. A `Pam` may be
-used from several threads: one at a time computes, and streams of text take turns token by token.
+`look` runs the image encoder once per picture, `segment` the mask decoder once per prompt, and `describe` the
+perceiver and the visual prefix once per region, whatever the number of tasks. Masks do not wait for text.
+A `Pam` may be used from several threads: one computes at a time, and streams of text take turns token by
+token. Knows graphs by their names, no engine, no device and no files but the bundle's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.bundle.graph_io import PICTURES, check_borders, slots
+from pam_edge.bundle.graph_io import PICTURES, check_signatures, slots
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.core.lru_cache import Lru
 from pam_edge.core.timing import ms_since
@@ -85,7 +85,7 @@ class Pam:
         self.bundle = bundle
         self.lock = threading.RLock()
         manifest = bundle.manifest
-        check_borders(bundle, PICTURES)
+        check_signatures(bundle, PICTURES)
         # For points of a prompt; None: any number.
         self.slots = slots(bundle.graph("mask_decoder"), "point_coords")
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES:

@@ -1,4 +1,4 @@
-"""The records that pass between looking, pointing and describing. They compute nothing.
+"""The records that `look`, `segment` and `describe` return.
 
 All arrays are float32 and belong to the record: do not write into them.
 """

@@ -1,4 +1,4 @@
-"""Pictures written to files, whole or not at all."""
+"""Pictures written to files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run gives to machines (the JSON of `run --json`, schema 1) and the numbers it tells people."""
+"""The JSON of `run --json` (schema 1), and the statistics that `run` prints to stderr."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The picture of an answer: the photo with its masks tinted and outlined, what was pointed at, and a panel
-of words.
+"""The annotated picture: masks tinted and outlined, the prompts, and a panel with the answers.
 
-Every region has a colour of its own, the same in photo and panel. The photo is brought to a size where type
-is legible; the panel goes where the whole stays most compact, to the right or below. Knows no model and no
-files.
+Every region has a colour of its own, the same in picture and panel. The picture is scaled to a size at which
+text is legible; the panel is to the right or below, whichever gives the more compact result. Knows no model
+and no files.
 """
 
 from __future__ import annotations

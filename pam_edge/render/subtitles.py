@@ -1,6 +1,6 @@
-"""One frame of a film: the picture with its masks, and below it what was said so far, like subtitles.
+"""One frame of an annotated video: the picture with its masks, and the latest captions below it.
 
-All frames of a film have the size of its first. Knows no model, no files and no time.
+All frames of a video have the size of its first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Plain text for people: aligned columns, sizes, what a bundle is, how a verification went. Prints nothing.
+"""Plain text tables: aligned columns, sizes, a bundle's properties, verification results. Prints nothing.
 
-Text that comes from a file is stripped of control characters, so that no bundle can drive the terminal.
+Control characters are removed from text that comes from a file, so that no bundle can control the terminal.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def bundle_summary(bundle: Bundle) -> str:
     ]
     if m.oldest_engine:
         rows.append(("opens with", f"{m.runtime} {m.oldest_engine} or newer"))
-    if told := verdict(look_up(bundle)):
-        rows.append(("here", clean(told)))
+    if found := verdict(look_up(bundle)):
+        rows.append(("here", clean(found)))
     parts = [columns(rows), "", "graphs", *(_graph(graph) for graph in m.graphs), "", "licences"]
     licences = [
         (

@@ -1,7 +1,7 @@
-"""Words on a picture: fonts that hold the characters, lines that fit a width.
+"""Text on a picture: fonts that have the characters, and lines that fit a width.
 
-Each character takes the first font that has it: Pillow's own for Latin, then whatever Chinese font this
-machine has. A character no font holds is drawn as an empty box. Knows nothing of regions and masks.
+Each character uses the first font that has it: Pillow's own for Latin, then a Chinese font of this machine. A
+character that no font has is drawn as an empty box.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A panel of words: blocks of labelled text, each with a coloured bar, set beside or below a picture.
-
-Knows type and blocks; nothing of pictures, regions or masks.
-"""
+"""A panel of text: labelled blocks, each with a coloured bar, placed beside or below a picture."""
 
 from __future__ import annotations
 

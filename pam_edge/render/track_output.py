@@ -1,7 +1,6 @@
-"""What the verb `track` does: events of a video as lines of JSON, as words for people, and as a film.
+"""Output of the verb `track`: a video's events as JSON lines, as text, and as an annotated video.
 
-Every line is written when it is known and is whole, so what was finished stays readable. Knows neither
-options nor engines.
+Every line is written whole and as soon as it is known, so the output of an interrupted run is readable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What following and telling a video took: times of frames and captions, and the numbers they come to.
-
-Knows events and clocks; writes nothing.
-"""
+"""Timing of tracking and captioning a video: times of frames and captions, and statistics of them."""
 
 from __future__ import annotations
 

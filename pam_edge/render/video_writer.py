@@ -1,6 +1,6 @@
-"""The video of a video: every frame as `subtitles.py` draws it, in a file.
+"""The annotated video: each frame as drawn by `subtitles.py`, written with PyAV.
 
-Written in fragments, so that what is finished can be watched whatever happens next. Knows no model.
+The file is written in fragments, so an interrupted video can be played up to its last finished fragment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Film:
         self._stream: Any = None
         self._screen = Screen()
         self._last: tuple[Image.Image, Frame, Mapping[int, Prompt], float] | None = None
-        self._told: dict[int, str] = {}
+        self._words: dict[int, str] = {}
         self._tick = -1
         self._began: float | None = None
 
@@ -70,12 +70,12 @@ class Film:
             time = 0.0 if self._last is None else self._last[3] + 1 / self._rate
         self._began = time if self._began is None else self._began
         self._write(self._drawn(picture, frame, words, prompts), time)
-        self._last, self._told = (picture, frame, prompts, time), dict(words)
+        self._last, self._words = (picture, frame, prompts, time), dict(words)
 
     def close(self, words: Mapping[int, str]) -> None:
         """Finish the file; words that are new are shown on the last frame, which then stays a while."""
         try:
-            if self._last is not None and words and dict(words) != self._told:
+            if self._last is not None and words and dict(words) != self._words:
                 picture, frame, prompts, time = self._last
                 drawn = self._drawn(picture, frame, words, prompts)
                 for after in (1 / self._rate, HOLD):

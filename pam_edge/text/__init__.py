@@ -1,1 +1,1 @@
-"""Text to tokens and back, and the token loop."""
+"""Tokenization and the token loop."""

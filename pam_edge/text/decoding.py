@@ -1,9 +1,8 @@
-"""The decode loop: logits in, tokens out, for several rows side by side. It knows no text, no model and no
-engine.
+"""The decoding loop: logits in, tokens out, for several rows at once.
 
-A sampler is any callable from one row's logits to a token. Each row has its own, with its own random
-numbers, so a row's tokens do not depend on its neighbours. A finished row is dropped from the decoder at
-once.
+A sampler is any callable from one row's logits to a token. Each row has its own, with its own random numbers,
+so a row's tokens do not depend on other rows. A finished row is removed from the decoder at once. Knows no
+text, no model and no engine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What the language model is asked: the chat template around the visual tokens, the tasks, and text to
-tokens and back.
+"""Prompts of the language model: the chat template around the visual tokens, the tasks, and the tokenizer.
 
-The template's own markers (`<|im_end|>` and the like) become control tokens; a person's words never do.
-They are run through the tokenizer's normalizer, splitter and merges alone, past its table of added tokens,
-so a question that spells `<|im_end|>` or `<image>` is read as those letters. Knows no picture, no model and
-no engine.
+The template's markers (`<|im_end|>` and others) become control tokens; text from users never does. It passes
+through the tokenizer's normalizer, splitter and merges only, not through its table of added tokens, so a
+question that contains `<|im_end|>` or `<image>` is read as those letters. Knows no picture, no model and no
+engine.
 """
 
 from __future__ import annotations

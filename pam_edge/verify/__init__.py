@@ -1,1 +1,1 @@
-"""A bundle against its golden numbers."""
+"""Verification of a bundle against its golden numbers."""

@@ -1,14 +1,14 @@
-"""What a quantized bundle loses, as numbers that are 0 where nothing is lost. Knows arrays alone.
+"""Measures of what a quantized bundle loses, 0 where nothing is lost.
 
-A share of the largest value, which float numbers are held to, says little here: quantization puts noise on
-every value, and what counts is how that noise compares with what the values say.
+The error relative to the largest value, to which float numbers are held, says little here: quantization adds
+noise to every value, and what counts is the noise compared with the values.
 
 - Noise is the root mean square of the difference over that of the reference: 0.1 is a signal-to-noise ratio
-  of 20 dB. Of logits it is taken around their mean, which no choice of a token depends on.
+  of 20 dB. For logits it is taken around their mean, which does not affect the choice of a token.
 - A leading token counts only where the reference prefers it *clearly*: by more than CLEAR times the noise
-  that is allowed (not the noise that is found: a broken graph must not excuse itself). With that much
-  noise, a clear token changes once in some fifty times; untrained weights, whose top tokens nearly
-  tie, have few clear ones or none, and are held to the noise of their logits.
+  that is allowed (not the noise that is found, or a broken graph would excuse itself). With that much noise,
+  a clear token changes once in some fifty times. Untrained weights, whose top tokens nearly tie, have few or
+  no clear ones, and are held to the noise of their logits.
 """
 
 from __future__ import annotations

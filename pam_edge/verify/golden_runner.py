@@ -1,8 +1,8 @@
-"""The cases of a golden file, run through a bundle's graphs: what `verify` and the gate compare.
+"""Runs the cases of a golden file through a bundle's graphs, for `verify` and for the quality gate.
 
-Along the chain a graph gets what the ones before it gave, as in use. Where the golden file keeps whole
-tensors each graph also runs on the reference's own inputs, so that its own doing stands apart. Knows graphs
-by their names and borders; no limits.
+Graphs run as a chain: each gets the outputs of the ones before it, as in use. Where the golden file keeps
+whole tensors, each graph also runs on the reference's own inputs, which isolates its own error. Knows graphs
+by their names and signatures; no limits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.bundle.golden import Golden, Told
+from pam_edge.bundle.golden import Golden, RecordedAnswer
 from pam_edge.bundle.graph_io import slots
 from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import IntegrityError, QualityError, UsageError
@@ -26,7 +26,7 @@ from pam_edge.video.memory_bank import remembered_case
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 ANSWER = "answer"  # the name under which the whole chain's checks stand
 CHAIN = ("image_encoder", "mask_decoder", "perceiver")
 MEMORIES = "memory_attention"
@@ -48,7 +48,7 @@ class Ran:
         return f"{self.graph}/{self.case}/{output}" if self.case else f"{self.graph}/{output}"
 
 
-def replay(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) -> Iterator[Ran]:
+def replay(bundle: Bundle, golden: Golden, *, threads: int, progress: Progress) -> Iterator[Ran]:
     """Every stateless graph on every case, one graph in memory at a time. `progress` is told its name first.
 
     Raises IntegrityError where bundle and golden file do not fit each other.
@@ -165,7 +165,7 @@ def teacher_forced(bundle: Bundle, golden: Golden, *, threads: int) -> Iterator[
         yield Step(logits, sampled, np.concatenate([row, top]), top, int(ids[0]))
 
 
-def answer(bundle: Bundle, golden: Golden, told: Told, *, threads: int) -> tuple[int, ...]:
+def answer(bundle: Bundle, golden: Golden, recorded: RecordedAnswer, *, threads: int) -> tuple[int, ...]:
     """The told answer's question on the very path that `run` takes: click to tokens, as many as were told.
 
     Empty where logits are no numbers. Raises IntegrityError where it tells of what cannot be asked.
@@ -173,16 +173,16 @@ def answer(bundle: Bundle, golden: Golden, told: Told, *, threads: int) -> tuple
     picture = golden.array("picture", np.uint8, None, None, 3)
     pam = load(bundle, threads=threads)
     try:
-        prompt = Prompt(points=((*told.point, 1),))
+        prompt = Prompt(points=((*recorded.point, 1),))
         pam.check_prompt(prompt, picture.shape[:2])
-        pam.texts.ids_after(told.task, lang=told.lang)
+        pam.texts.ids_after(recorded.task, lang=recorded.lang)
     except UsageError as e:
         raise IntegrityError(
             f"the golden file tells of what cannot be asked ({e}); export the bundle again"
         ) from e
     try:
-        wanted = max(1, len(told.token_ids))
-        _, (given,) = pam.ask(picture, prompt, [told.task], lang=told.lang, max_tokens=wanted)
+        wanted = max(1, len(recorded.token_ids))
+        _, (given,) = pam.ask(picture, prompt, [recorded.task], lang=recorded.lang, max_tokens=wanted)
     except QualityError:  # logits that are no numbers: no answer at all
         return ()
     return given.token_ids

@@ -1,9 +1,9 @@
-"""A quantized bundle against its float reference: what it loses, and which graph loses it.
+"""The quality gate of a quantized bundle: its loss against the float reference, and which graph causes it.
 
-Each graph runs on the inputs that the reference recorded, so that its own loss alone counts; then the whole
-chain runs, from picture to region tokens and from click to text. What is off names its graph; where only the
-chain is off, no single graph is to blame. What the figures mean is in `error_metrics.py`; their limits are in
-the golden file. Knows no scheme and no device.
+Each graph runs on the inputs that the reference recorded, which isolates its own loss; then the whole chain
+runs, from picture to region tokens and from prompt to text. A check that fails names its graph; if only the
+chain fails, no single graph is the cause. `error_metrics.py` defines the figures; their limits are in the
+golden file. Knows no scheme and no device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pam_edge.verify.error_metrics import (
     noise,
     token_loss,
 )
-from pam_edge.verify.golden_runner import ANSWER, Ran, Tell, answer, replay, teacher_forced
+from pam_edge.verify.golden_runner import ANSWER, Progress, Ran, answer, replay, teacher_forced
 
 # Untrained layers multiply noise, and their tokens nearly tie: an export holds their weights to a limit
 # instead (weight_check.py). Logits that have nothing to do with each other differ by 1.4; beyond this they
@@ -37,7 +37,7 @@ _TOKENS = ("region_tokens", "frame_tokens")
 
 
 def losses_of(
-    bundle: Bundle, golden: Golden, losses: Losses, *, threads: int, progress: Tell
+    bundle: Bundle, golden: Golden, losses: Losses, *, threads: int, progress: Progress
 ) -> Iterator[Check]:
     """Every graph alone, then the chain. Raises IntegrityError where golden file and bundle do not fit."""
     if _untrained(bundle):
@@ -129,11 +129,11 @@ def _answer(bundle: Bundle, golden: Golden, losses: Losses, *, threads: int) -> 
     Answers part for good where two tokens nearly tie; up to there they must be the same. What is edited of
     the whole is told, and limited only by far: a short answer with ties may change in most of its tokens.
     """
-    told = golden.meta.told
-    if told is None or _untrained(bundle):
+    recorded = golden.meta.answer
+    if recorded is None or _untrained(bundle):
         return
-    found, wanted = answer(bundle, golden, told, threads=threads), told.token_ids
-    clear = clear_tokens(told.margins, losses.chain * losses.logits)
+    found, wanted = answer(bundle, golden, recorded, threads=threads), recorded.token_ids
+    clear = clear_tokens(recorded.margins, losses.chain * losses.logits)
     missed = max(0, clear - first_difference(found, wanted))
     yield check(ANSWER, f"caption: tokens missed of the first {clear}, clear ones", missed, 0)
     drift = edits(found, wanted) / max(1, len(wanted))

@@ -1,8 +1,8 @@
-"""A bundle against its own golden numbers, in its own runtime: what `verify` and the end of an export do.
+"""Verification of a bundle against its golden numbers, in its own runtime: `verify`, and the end of `export`.
 
-Float numbers are compared one by one: graphs are fed as in use, each with what the one before it gave, so the
-first graph that is off is the one to look at; only the decoder has inputs of its own. Quantized numbers go
-through `quantization_gate.py`. Knows no torch, no device and no limits, which are in the golden file.
+Float numbers are compared one by one. Graphs are fed as in use, each with the outputs of the one before, so
+the first graph that fails is the one to look at; only the decoder has recorded inputs. Quantized bundles go
+through `quantization_gate.py`. Limits are in the golden file. Knows no torch and no device.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pam_edge.core.cpu_kind import cpu_kind
 from pam_edge.core.errors import QualityError
 from pam_edge.core.system_info import describe_host
 from pam_edge.runtimes.common.registry import engine_version
-from pam_edge.verify.golden_runner import ANSWER, Tell, answer, replay, teacher_forced
+from pam_edge.verify.golden_runner import ANSWER, Progress, answer, replay, teacher_forced
 from pam_edge.verify.quantization_gate import check, losses_of
 
 _OF_LARGEST = "{}: largest error, of its largest value"
 
 
-def verify(bundle: Bundle, *, threads: int = 0, progress: Tell = lambda _: None) -> Verification:
+def verify(bundle: Bundle, *, threads: int = 0, progress: Progress = lambda _: None) -> Verification:
     """Run every graph and compare. `progress` is told each graph's name before it runs.
 
     Numbers that are off are checks that are not ok, not an error. Raises EnvironmentProblem where the
@@ -64,7 +64,7 @@ def steps(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _exact(
-    bundle: Bundle, golden: Golden, limits: Limits, *, threads: int, progress: Tell
+    bundle: Bundle, golden: Golden, limits: Limits, *, threads: int, progress: Progress
 ) -> Iterator[Check]:
     worst: dict[tuple[str, str], float] = {}
     for ran in replay(bundle, golden, threads=threads, progress=progress):
@@ -79,7 +79,7 @@ def _exact(
 
 
 def _decoder(
-    bundle: Bundle, golden: Golden, limit: float, *, threads: int, progress: Tell
+    bundle: Bundle, golden: Golden, limit: float, *, threads: int, progress: Progress
 ) -> Iterator[Check]:
     progress("decoder")
     errors, differ = [], 0
@@ -92,12 +92,12 @@ def _decoder(
     yield check("decoder", f"greedy tokens: how many differ, of {len(errors)}", differ, 0)
 
 
-def _answer(bundle: Bundle, golden: Golden, *, threads: int, progress: Tell) -> Iterator[Check]:
+def _answer(bundle: Bundle, golden: Golden, *, threads: int, progress: Progress) -> Iterator[Check]:
     """Only where a whole answer was recorded."""
-    told = golden.meta.told
-    if told is None:
+    recorded = golden.meta.answer
+    if recorded is None:
         return
     progress(ANSWER)
-    found, wanted = answer(bundle, golden, told, threads=threads), told.token_ids
+    found, wanted = answer(bundle, golden, recorded, threads=threads), recorded.token_ids
     differ = sum(a != b for a, b in zip(found, wanted, strict=False)) + abs(len(found) - len(wanted))
     yield check(ANSWER, f"tokens from click to text: how many differ, of {len(wanted)}", differ, 0)

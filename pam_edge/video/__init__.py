@@ -1,1 +1,1 @@
-"""Video: reading frames, tracking objects, captions of what happens."""
+"""Video: reading frames, tracking objects, captioning events."""

@@ -1,8 +1,8 @@
-"""A caption of what happens to an object: which frames of a clip the language model reads, and their tokens.
+"""Captions of what happens to an object in a clip: which frames the language model reads, and their tokens.
 
 As PAM reads a clip (arXiv 2506.05302, section 3): 16 frames, the first at scale 1/2, the others at 1/4. A
-frame's tokens are computed once, when it comes; where the clip's length is known they are also read at once,
-so that little is left to do at its end. Knows nothing of sources and of how objects are followed.
+frame's tokens are computed once, when it arrives; if the clip's length is known they are also prefilled at
+once, which leaves little to compute at the end. Knows neither sources nor tracking.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def caption(
     """Stream a clip's caption. `history` is the caption of the clip before ("" at a video's start), of which
     the beginning is told, as far as it fits. Nothing is computed before the first piece is asked for.
     """
-    told = bounded_history(pam.texts, pam.limits, history, lang=lang, used=_visual(pam) + max_tokens)
+    kept = bounded_history(pam.texts, pam.limits, history, lang=lang, used=_visual(pam) + max_tokens)
     return Description(
         clip.prefix,
         pam.texts,
@@ -143,7 +143,7 @@ def caption(
         lang=lang,
         sampling=sampling or Sampling(),
         max_tokens=max_tokens,
-        history=told,
+        history=kept,
         lock=pam.lock,
     )
 
@@ -152,10 +152,10 @@ def bounded_history(texts: Texts, limits: Limits, history: str, *, lang: Lang, u
     """The beginning of the caption before, at most 600 characters, cut further where the bundle's positions
     (of which `used` are taken) would not hold it.
     """
-    told = history if len(history) <= MAX_HISTORY else _cut(history, MAX_HISTORY)
-    while told and used + len(texts.ids_after(TASK, lang=lang, history=told)) > limits.max_length:
-        told = _cut(told, len(told) // 2)
-    return told
+    kept = history if len(history) <= MAX_HISTORY else _cut(history, MAX_HISTORY)
+    while kept and used + len(texts.ids_after(TASK, lang=lang, history=kept)) > limits.max_length:
+        kept = _cut(kept, len(kept) // 2)
+    return kept
 
 
 def _cut(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""A file that knows how much of it was read. Knows nothing of what is in it."""
+"""A file object that counts the bytes read from it."""
 
 from __future__ import annotations
 

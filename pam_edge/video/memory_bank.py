@@ -1,8 +1,8 @@
-"""What is remembered of one object in a video, and what of it a frame is shown (SAM 2.1, arXiv 2408.00714).
+"""The memories of one object in a video, and which of them a frame attends to (SAM 2.1, arXiv 2408.00714).
 
-A frame attends to every remembered frame with a prompt, to the latest `num_maskmem - 1` others and to up to
-`max_obj_ptrs` object pointers. No more than that is kept, however long the video. Pure numpy; knows no engine
-and no picture.
+A frame attends to every remembered frame with a prompt, to the latest `num_maskmem - 1` other frames and to
+up to `max_obj_ptrs` object pointers. Nothing else is kept, however long the video. Pure numpy; knows no
+engine and no picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where a video's frames come from: a file, a folder of pictures, a camera, or a pipe (`-`); through PyAV.
+"""Sources of video frames: a file, a folder of pictures, a camera, or a pipe (`-`); through PyAV.
 
-Every frame comes as an upright picture with its time, one at a time, at whatever rate the source has. What is
-wrong with a source is said when its frame is reached, so all frames before it count. Knows no model.
+Every frame is an upright picture with its time, one at a time, at the source's own rate. An error of a source
+is raised when its frame is reached, so all frames before it are usable. Knows no model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A video's frames in reverse: from one of them back to the first.
+"""A video's frames in reverse, from a given frame back to the first.
 
-A file is decoded anew for every stretch of frames that fits in memory, the last stretch first: whatever can
-be read forwards can be read so, and however long it is no more is held. Knows no model.
+A file is decoded once for every group of frames that fits in memory, the last group first: any file that can
+be read forwards can be read in reverse, with bounded memory. Knows no model.
 """
 
 from __future__ import annotations

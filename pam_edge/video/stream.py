@@ -1,9 +1,9 @@
-"""A whole video: objects are followed frame by frame, and what happens to them is told meanwhile.
+"""Tracking and captioning of a whole video: masks frame by frame, captions segment by segment.
 
-A stream is cut into segments, by length or where something changes. Each starts from the last mask of the one
-before and is told its caption as history; an object that was out of sight at the end is looked for by memory
-instead. A caption is decoded a few tokens at a time between the frames that come after its segment, on one
-thread. Knows no files and prints nothing.
+A stream is cut into segments, by length or where something changes. Each segment starts from the last mask of
+the one before, and its caption is prompted with that segment's caption as history; an object that was out of
+sight at the end is searched for by memory instead. A caption is decoded a few tokens at a time between the
+frames that follow its segment, on one thread. Knows no files and prints nothing.
 """
 
 from __future__ import annotations

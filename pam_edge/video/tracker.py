@@ -2,7 +2,8 @@
 
 As in SAM 2.1 (arXiv 2408.00714): a prompt on a frame starts an object; other frames are decoded with
 attention to its memory. An object that goes out of sight has an empty mask until it is found again. Only what
-later frames need is kept (`memory_bank.py`). Knows no files, no text and no engine. One thread a `Tracker`.
+later frames need is kept (`memory_bank.py`). A `Tracker` is for one thread. Knows no files, no text and no
+engine.
 """
 
 from __future__ import annotations

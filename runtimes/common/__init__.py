@@ -1,1 +1,1 @@
-"""What engines share: interfaces, checks of arguments, the token embedding, caches."""
+"""Code that engines share: interfaces, argument checks, the token embedding, caches."""

@@ -1,4 +1,4 @@
-"""What every decoder does alike whose cache is one object that selects rows. Knows no engine."""
+"""Base of decoders whose cache is one object that selects rows. Knows no engine."""
 
 from __future__ import annotations
 

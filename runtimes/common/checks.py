@@ -1,7 +1,7 @@
-"""What callers may pass to a session or a decoder, checked the same way in front of every engine.
+"""Checks of arguments to sessions and decoders, the same for every engine.
 
-Engines answer a wrong shape with their own words, or with wrong numbers; these say which input, and what was
-wanted. Knows shapes, no engine.
+Engines answer a wrong shape with messages of their own, or with wrong numbers; these name the input and the
+expected shape. Knows no engine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The token embedding, read from the bundle's own file: gathered from a memory map, never all loaded."""
+"""The token embedding, gathered row by row from a memory map of the bundle's file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A correct, slow decoder for any engine that can run the decoder graph as a plain session.
+"""A simple, slow decoder for any engine that can run the decoder graph as a plain session.
 
-It hands the cache in and takes it back on every call, one row at a time: nothing to bind, nothing in place.
-New engines start with it, and the contract test holds the fast ones to the same tokens. Knows the decoder
-graph's border (`past_*`, `seqlens_k`, `total_sequence_length`), no engine.
+Every call passes the cache in and takes it back, one row at a time. New engines start with it, and a contract
+test holds the fast decoders to the same tokens. Knows the decoder graph's signature (`past_*`, `seqlens_k`,
+`total_sequence_length`), no engine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Graphs of a bundle, each opened once: by whoever asks first, or ahead of need in a background thread.
+"""The graphs of a bundle, each opened once: when it is first used, or ahead of time in a background thread.
 
-Engines release Python's lock while they open a graph, so that one opens while another runs. Knows no engine.
+Engines release Python's lock while they open a graph, so one can open while another runs. Knows no engine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A decoder graph with its cache in plain buffers, as a session of the border that `KvDecoder` knows.
+"""A decoder graph with its cache in plain buffers, as a session with the signature that `KvDecoder` expects.
 
-Such a graph reads `past_*` of any capacity, of which `position` positions count, and gives this call's own as
-`new_*`. Correct and slow, for any engine with a session: every call copies the cache. Knows no engine.
+Such a graph reads `past_*` of any capacity, of which the first `position` entries count, and returns this
+call's entries as `new_*`. Simple and slow, for any engine: every call copies the cache.
 """
 
 from __future__ import annotations

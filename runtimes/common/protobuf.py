@@ -1,4 +1,4 @@
-"""The wire format of protobuf, as far as looking for file names in a message needs it; no package is used."""
+"""The part of protobuf's wire format that is needed to find file names in a message; needs no package."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every engine, one record each. A bundle names its runtime; the record says which modules open its graphs.
+"""The registry of engines: one record each, which says how to open the graphs of a bundle.
 
-Modules are named by dotted path and imported when they are first used, so that knowing an engine imports
-neither it nor its package. Knows no images, prompts or text.
+Modules are given by dotted path and imported when first used, so reading a record imports neither the engine
+nor its package. Knows no images, prompts or text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every engine gives: a `Session` for stateless graphs, a `Decoder` for the language model."""
+"""The interfaces of an engine: `Session` for stateless graphs, `Decoder` for the language model."""
 
 from __future__ import annotations
 

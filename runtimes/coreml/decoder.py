@@ -1,12 +1,11 @@
-"""`Session` and `Decoder` over CoreML models as coremltools gives them; knows their few methods, not
-coremltools.
+"""`Session` and `Decoder` over CoreML models, as coremltools represents them.
 
-A row of the decoder is a state of its own (`MLState`: the cache of one sequence), since the graph has one
-row. To rewind is to start earlier: the graph lets a query see nothing behind its own position, so what a
-state holds there is never read before it is written over. To branch is to copy a state through `read_state`
-and `write_state` (coremltools 9), the whole cache once: at PAM's sizes a fraction of a second, where
-computing a region's 1,042 positions again would take many. Rows are stepped one after the other: a batch
-would want a package for every number of rows.
+A row of the decoder is a state of its own (`MLState`, the cache of one sequence), because the graph has one
+row. A rewind sets an earlier start: the graph masks everything after a query's own position, so old entries
+are overwritten before they are read. A branch copies a state through `read_state` and `write_state`
+(coremltools 9): the whole cache, a fraction of a second at PAM's sizes, where computing a region's 1,042
+positions again would take many. Rows are stepped one after the other, because a batch would need one package
+per number of rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a CoreML package may hold, looked at before CoreML does; needs no coremltools.
+"""Checks of a CoreML package before CoreML opens it; needs no coremltools.
 
-A hostile package may hold files that nobody checked, name a program elsewhere, or read any file of the
-machine as its weights. This walks its manifest, and its program along the messages of Model.proto and
-MIL.proto that can hold a file's name.
+A hostile package may contain unlisted files, name a program elsewhere, or read any file of the machine as its
+weights. This checks its manifest, and its program along the messages of Model.proto and MIL.proto that can
+contain a file name.
 """
 
 from __future__ import annotations

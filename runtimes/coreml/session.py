@@ -1,7 +1,7 @@
-"""CoreML through coremltools, on a Mac (macOS 15 or later). An iPhone app opens the same packages itself.
+"""CoreML through coremltools, on a Mac (macOS 15 or later). An iPhone app opens the same packages directly.
 
-Not run where it was written: its tests hold it against a stand-in with coremltools' signatures. Knows bundles
-and this engine, no prompts and no text.
+Not run on a Mac: the tests run it against a stand-in with coremltools' signatures. Knows bundles and this
+engine, no prompts and no text.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class CoremlSession(PackageSession):
         held = bundle.graph(graph)
         opened = _open(bundle, held, threads, units=ct.ComputeUnit.ALL)
         description = opened.get_spec().description
-        _check_border(held, held.inputs, description.input, {})
-        _check_border(held, held.outputs, description.output, {})
+        _check_signature(held, held.inputs, description.input, {})
+        _check_signature(held, held.outputs, description.output, {})
         super().__init__(held, opened)
 
 
@@ -64,8 +64,8 @@ class CoremlDecoder(StatefulDecoder):
                 raise _strange(graph, f"function {name} takes no embeds")
             chunk = max(chunk, shapes["embeds"][1])
             inputs = tuple(spec for spec in graph.inputs if name == PREFILL or spec.name != "last")
-            _check_border(graph, inputs, function.input, {"tokens": shapes["embeds"][1]})
-            _check_border(graph, graph.outputs, function.output, {})
+            _check_signature(graph, inputs, function.input, {"tokens": shapes["embeds"][1]})
+            _check_signature(graph, graph.outputs, function.output, {})
             held = min(held, _positions(graph, function, language.layers) - chunk)
         if held < language.max_length:
             raise _strange(
@@ -113,7 +113,7 @@ def _positions(graph: Graph, function: Any, layers: int) -> int:
     return shape[2]
 
 
-def _check_border(
+def _check_signature(
     graph: Graph, specs: Sequence[TensorSpec], found: Sequence[Any], extents: Mapping[str, int]
 ) -> None:
     """The package must be the graph that the manifest describes: same names, dtypes and extents."""

@@ -1,7 +1,7 @@
-"""ExecuTorch's own record of a run (ETDump) as times of operators.
+"""Operator times from ExecuTorch's own trace of a run (ETDump).
 
-A file of it comes from a session opened with `traced`, or from a phone's runner (`--etdump_path`). Reading
-wants ExecuTorch's developer tools, which are in its package. Knows neither bundles nor graphs.
+A trace comes from a session opened with `traced`, or from a phone's runner (`--etdump_path`). Reading it
+needs ExecuTorch's developer tools, which are in its package. Knows neither bundles nor graphs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """ExecuTorch with XNNPACK: stateless graphs, and the language decoder over a cache in numpy.
 
-The decoder's file holds no state. Its cache is memory that the decoder owns and hands over by pointer; the
-engine gives back the positions of each call, which go where they belong. A branch is therefore a copy
-of arrays, rewinding a smaller number, and any number of decoders share one loaded program.
-ExecuTorch's Python runtime takes and gives torch tensors, so this file imports torch; a phone has the same
-files without it. Knows bundles and this engine, no prompts and no text.
+The decoder's file holds no state. The decoder owns the cache and passes it by pointer; the engine returns the
+entries of each call, which are then written into it. A branch is therefore a copy of arrays, a rewind a
+smaller count, and any number of decoders share one loaded program. ExecuTorch's Python runtime takes and
+returns torch tensors, so this file imports torch; on a phone the same files run without it. Knows bundles and
+this engine, no prompts and no text.
 """
 
 from __future__ import annotations

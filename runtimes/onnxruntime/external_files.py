@@ -1,7 +1,7 @@
-"""Which other files an ONNX file reads, found without the onnx package.
+"""The other files that an ONNX file reads, found without the onnx package.
 
-A hostile graph may name any file of the machine as its weights, and not every engine version refuses; this
-looks before an engine does. It walks the messages of onnx.proto that can hold a tensor.
+A hostile graph may name any file of the machine as its weights, and not every engine version refuses that, so
+this is checked before an engine opens it. It walks the messages of onnx.proto that can contain a tensor.
 """
 
 from __future__ import annotations

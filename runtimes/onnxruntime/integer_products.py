@@ -1,14 +1,15 @@
-"""Integer products in ONNX Runtime that are the same on every CPU, by two session options where needed.
+"""Session options that make ONNX Runtime's integer products the same on every CPU.
 
 x86 CPUs without VNNI multiply unsigned by signed bytes with VPMADDUBSW, which adds two products in 16 bits:
 255 x 127 + 255 x 127 becomes 32767. ONNX Runtime (1.30 and later for our graphs) can convert int8 weights to
-uint8 with zero point 128 while it opens a graph, and multiplies these exactly. Asked to, it does so on every
-x86 CPU with AVX2, also on those with VNNI, where nothing saturates and the kernel for u8 x u8 is slower. So
-one such product is tried in the engine first.
+uint8 with zero point 128 while it opens a graph, and multiplies these exactly. With the option it does so on
+every x86 CPU with AVX2, also on those with VNNI, where nothing saturates and the kernel for u8 x u8 is
+slower. So one such product is tried in the engine first.
 
-On ARM64 with dot product KleidiAI's kernels compute 4-bit MatMulNBits. They quantize a position's activations
-as one row with one range, ONNX Runtime's own block by block, as on x86: with a large activation in the row
-the error is up to three times as large (docs/performance.md). ONNX Runtime 1.25 and later can do without.
+On ARM64 with dot product, KleidiAI's kernels compute 4-bit MatMulNBits. They quantize a position's
+activations as one row with one range, ONNX Runtime's own kernels block by block, as on x86: with a large
+activation in the row the error is up to three times as large (docs/performance.md). ONNX Runtime 1.25 and
+later can switch them off.
 """
 
 from __future__ import annotations

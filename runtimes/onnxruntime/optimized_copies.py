@@ -1,11 +1,10 @@
-"""Small graphs as ONNX Runtime optimized them, kept in the user's cache folder, so that they open faster.
+"""A cache of small graphs as ONNX Runtime optimized them, so that they open faster.
 
-Most of the time that a small graph takes to open goes into the engine's graph optimization; opening what that
-gave, with optimization switched off, gives the same outputs to the bit in about a third of the time. A copy
-is of one content of the graph's file, one version of the engine and one kind of CPU (the engine lays out
-convolutions for the width of its vectors). It is used only where its digest fits; where anything is wrong
-with it, the graph itself is opened. Large graphs are opened as they are: there the engine spends its time on
-packing weights, which no copy saves.
+Most of the time to open a small graph goes into the engine's graph optimization; opening the optimized graph
+with optimization switched off gives the same outputs bit by bit in about a third of the time. A copy is tied
+to the content of the graph's file, the engine's version and the kind of CPU (the engine lays out convolutions
+for its vector width), and is used only if its digest matches; otherwise the graph itself is opened. Large
+graphs are not cached: opening them spends its time on packing weights, which a copy does not save.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU: stateless graphs, and the language decoder with its cache in place.
+"""ONNX Runtime on the CPU: stateless graphs, and the language decoder with its cache updated in place.
 
-The cache is numpy memory that the decoder owns and hands over by pointer (IOBinding); the graph's `present_*`
-outputs are bound to the very buffers its `past_*` inputs are read from, so a step writes its own positions
-and copies nothing. Knows bundles and this engine, no prompts and no text.
+The cache is numpy memory that the decoder owns and passes by pointer (IOBinding). The graph's `present_*`
+outputs are bound to the buffers of its `past_*` inputs, so a step writes its own positions and copies
+nothing. Knows bundles and this engine, no prompts and no text.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def _open(bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
         raise
     except Exception as e:
         raise _translated(e, f"onnxruntime {ort.__version__} refuses {path}") from e
-    _check_border(path.name, graph.inputs, session.get_inputs())
-    _check_border(path.name, graph.outputs, session.get_outputs())
+    _check_signature(path.name, graph.inputs, session.get_inputs())
+    _check_signature(path.name, graph.outputs, session.get_outputs())
     return session
 
 
@@ -172,7 +172,7 @@ def _options(threads: int, path: Path) -> ort.SessionOptions:
     return options
 
 
-def _check_border(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:
+def _check_signature(file: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg]) -> None:
     """The file must be the graph that the manifest describes: same names, dtypes and fixed extents."""
     dtypes = {"float": "float32", "double": "float64"}
     held = {arg.name: arg for arg in found}

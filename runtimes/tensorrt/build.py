@@ -1,6 +1,6 @@
-"""`pam-edge build`: a bundle's graphs compiled one after the other, each in a process of its own, resumable.
+"""`pam-edge build`: compiles a bundle's graphs one after the other, each in its own process; resumable.
 
-Knows the order of objects and what is already there; what compiling is, `compile.py` knows.
+Knows the order of graphs and which are compiled; `compile.py` compiles one.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def _apart(order: Order, maker: Maker, run: Run) -> Record:
             return record
         failed: _Failed = msgspec.json.decode(last, type=_Failed)
     except msgspec.DecodeError as e:
-        told = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise PamEdgeError(f"compiling {order.graph} failed: {told}") from e
+        printed = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise PamEdgeError(f"compiling {order.graph} failed: {printed}") from e
     raise _ERRORS.get(failed.exit_code, PamEdgeError)(f"graph {order.graph}: {failed.error}")
 
 

@@ -1,6 +1,6 @@
-"""One engine of TensorRT or TensorRT-RTX, and a call of it: a context, and the device memory bound to it.
+"""One TensorRT or TensorRT-RTX engine and its calls: an execution context and the device memory bound to it.
 
-Knows bundles and these engines, neither graphs' meaning nor caches.
+Knows bundles and these engines, neither what graphs mean nor caches.
 """
 
 from __future__ import annotations

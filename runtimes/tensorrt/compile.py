@@ -1,7 +1,7 @@
-"""One graph of a bundle compiled into an engine: what `pam-edge build` runs, in a process for each graph.
+"""Compiles one graph of a bundle into an engine; `pam-edge build` runs it in one process per graph.
 
-A process each, because TensorRT gives memory back only when a process ends, and an 8 GB Jetson has none to
-spare. Knows TensorRT's builder, and a graph by its file and border.
+TensorRT releases memory only when its process ends, and an 8 GB Jetson has none to spare. Knows TensorRT's
+builder, and a graph by its file and signature.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The little of CUDA that running engines takes: memory, copies, a stream, a recorded step. The driver's own
-library by ctypes, so that no package is needed where there is a GPU. Knows no engine and no model.
+"""The parts of the CUDA driver API that running engines needs: memory, copies, a stream, a recorded graph.
+
+Calls the driver's library by ctypes, so no package is needed. Knows no engine and no model.
 """
 
 from __future__ import annotations

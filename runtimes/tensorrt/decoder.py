@@ -1,7 +1,8 @@
-"""The language decoder on TensorRT and TensorRT-RTX: its cache is device memory.
+"""The language decoder on TensorRT and TensorRT-RTX, with its cache in device memory.
 
-The cache is one buffer a layer and kind that never leaves the GPU; a call reads it where it lies, and the
-keys and values it gives are written behind what is held. The step is recorded as a CUDA graph.
+The cache is one buffer per layer for keys and one for values, which never leaves the GPU. A call reads it in
+place, and the keys and values it returns are written after the entries held. The step is recorded as a CUDA
+graph.
 """
 
 from __future__ import annotations

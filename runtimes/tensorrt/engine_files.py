@@ -1,7 +1,7 @@
-"""Compiled engines beside a bundle: where they lie, what they were made on, and whether they may run here.
+"""Compiled engines beside a bundle: where they are, what compiled them, and whether they may run here.
 
-An engine is code for one GPU, driver and TensorRT; elsewhere it is refused, not tried. TensorRT-RTX's are for
-generations of cards, and only its version counts. Knows the two packages' common interface, no graph.
+An engine is code for one GPU, driver and TensorRT version; elsewhere it is refused. TensorRT-RTX's engines
+are for generations of cards, and only its version counts. Knows the two packages' common interface, no graph.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX on an NVIDIA GPU: one stateless graph as a compiled engine.
 
-Engines come from `pam-edge build`; the decoder is in `decoder.py`. Knows bundles and these engines,
-no prompts and no text.
+Engines come from `pam-edge build`; the decoder is in `decoder.py`. Knows bundles and these engines, no
+prompts and no text.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The language model as one CoreML package, built operator by operator, with its cache as the engine's own
-state.
+"""The language model as one CoreML package, built operator by operator, with its cache as the engine's state.
 
-Two functions over the same weights: `prefill` appends up to CHUNK positions, `step` one. Built from the
-configuration and weights by key rather than converted from a module: each weight passes once, in its final
-form, so that no float32 model is ever whole in memory, and integers in blocks are the very ones that other
-engines' bundles hold. Knows no checkpoint format, no prompt and no engine settings.
+Two functions share the same weights: `prefill` appends up to CHUNK positions, `step` appends one. The program
+is built from the configuration and weights by key instead of being converted from a module: weights are read
+one at a time and written in their final form, so the float32 model is never whole in memory, and block-wise
+integers are the same as in bundles for other engines. Knows no checkpoint format, no prompt and no engine
+settings.
 
-`start` is how many positions the cache holds. What lies behind a query's own position has no influence, so a
-padded chunk harms nothing, and to forget is to start earlier again. Not known: how large Qwen2's activations
-become in float16 between norms (norms themselves are float32); nothing here was run on a device.
+`start` is the number of positions in the cache. A query attends to no position after its own, so the padding
+of a chunk has no effect, and a rewind is a smaller `start`. Not measured: the magnitude of Qwen2's
+activations in float16 between norms (the norms are float32). Nothing here was run on a device.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Stateless graphs to CoreML packages, through torch.export. Knows modules and tensor specs, not what they
-compute.
+"""Stateless graphs converted to CoreML packages through torch.export.
 
-iOS 18 and macOS 15: the first with attention as one operator and weights in blocks. Everything computes in
-float16, which is what the Neural Engine has, but for the mask decoder. The language decoder has its own
-exporter (`decoder.py`).
+Deployment target is iOS 18 and macOS 15, the first with attention as one operator and block-wise weights.
+All graphs but the mask decoder compute in float16, the type of the Neural Engine. Knows modules and tensor
+specs, not what they compute. The language decoder has its own exporter (`decoder.py`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""A CoreML package as a bundle wants it: the same program gives the same bytes, and nothing tells who made
-it.
+"""Reproducible CoreML packages: the same program gives the same bytes.
 
-A `.mlpackage` is a folder: `Manifest.json`, the program (`Data/com.apple.CoreML/model.mlmodel`) and its
-weights beside it. coremltools names its parts by random numbers and dates them; here both are settled.
-Knows no graph.
+A `.mlpackage` is a folder: `Manifest.json`, the program (`Data/com.apple.CoreML/model.mlmodel`) and a folder
+of weights. coremltools writes random identifiers, dates and the author into it; here they are fixed. Knows no
+graph.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The decoder's weights as constants of a CoreML program: each read once, and shared by every function.
+"""The decoder's weights as constants of a CoreML program, each read once and shared by all functions.
 
-Blocks are those of `quantize/blockwise.py`, as signed integers with a float16 scale each. Knows keys and
-storage, no operator but the one that stands for blocks.
+Block-wise weights are those of `quantize/blockwise.py`, as signed integers with one float16 scale per block.
+Knows keys and storage; of operators only the one that expands blocks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How CoreML wants a bundle: a package a graph, every axis fixed, computed in float16."""
+"""Writer of CoreML bundles: one package per graph, all axes fixed, computed in float16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import LanguageConfig, Variant
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import CLIP, Appetite, Border, Job
+from pam_edge.export.backends.base import CLIP, Job, MemoryModel, Signature
 from pam_edge.export.backends.coreml.decoder import decoder_specs, language2coreml
 from pam_edge.export.backends.coreml.graphs import module2coreml
 from pam_edge.export.backends.coreml.package import SUFFIX
@@ -21,16 +21,16 @@ from pam_edge.targets import Tolerance
 from pam_edge.video.memory_bank import PROMPTED
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "coremltools", "numpy", "tokenizers")
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 CALIBRATES = False  # integers are weights alone
 POINTS = 16  # slots for the points of a prompt, a box's corners among them
-LONGEST: int | None = CLIP
+MAX_POSITIONS: int | None = CLIP
 # The modules' float32 weights beside coremltools' and those of the package; the decoder's as they are stored,
 # its tied head in its own package.
-STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
-APPETITE = Appetite(vision=3.0, language=0.5, vocabularies=2, cache="float16", cached=LONGEST)
+MEMORY = MemoryModel(vision=3.0, language=0.5, vocabularies=2, cache="float16", cached=MAX_POSITIONS)
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     """Every axis fixed, but for the decoder's `tokens`, of which its two functions have two extents."""
     if name == "decoder":
         return decoder_specs(variant.language)
@@ -51,11 +51,11 @@ def write(job: Job) -> tuple[str, ...]:
         package = place / f"{job.name}{SUFFIX}"
         if job.name == "decoder":
             language, lazy = shortened(job.variant.language), job.part.checkpoint.lazy
-            files = language2coreml(language, lazy, package, scheme=job.scheme, progress=job.tell)
+            files = language2coreml(language, lazy, package, scheme=job.scheme, progress=job.progress)
             files += (language2embedding(language, lazy, place, scheme=job.scheme),)
         else:
-            border = specs(job.variant, job.name, job.scheme)
-            files = module2coreml(job.part.module(), *border, package, scheme=job.scheme)
+            signature = specs(job.variant, job.name, job.scheme)
+            files = module2coreml(job.part.module(), *signature, package, scheme=job.scheme)
         return tuple(file.relative_to(place).as_posix() for file in files)
 
 

@@ -1,11 +1,11 @@
-"""The language model as ExecuTorch runs it: embeddings and a cache in, logits and new positions out.
+"""The language model for ExecuTorch: embeddings and cache in, logits and new cache entries out.
 
-The cache is an input that the engine reads where it lies, and each call gives back its own positions alone:
-the file holds no state. Mutable buffers in the file were the other way. They are one cache a loaded program,
-whereas PAM holds several at once (a prefix a region, its branches beside it), and each further program would
-pack the weights again; with the default memory plan every method even gets a cache of its own, silently.
-Here prompts and steps are one method, so that weights are packed once, and a branch is a copy of arrays.
-Knows Qwen2's modules and torch's exporter, no file format.
+The cache is an input that the engine reads in place, and each call returns only the entries of its own
+positions, so the file holds no state. The alternative, mutable buffers in the file, gives one cache per
+loaded program, but PAM keeps several at once (a prefix per region and its branches), and every further
+program would pack the weights again; with the default memory plan each method even has a separate cache.
+Prompts and steps are one method here, so weights are packed once and a branch is a copy of arrays. Knows
+Qwen2's modules and torch's exporter, no file format.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Graphs to ExecuTorch's .pte: lowered to XNNPACK, for phones' CPUs, or to Vulkan, for their GPUs.
+"""Graphs lowered to ExecuTorch's .pte: to XNNPACK for phones' CPUs, or to Vulkan for their GPUs.
 
-Knows torch's exporter and that engine, no graph.
-
-What they do not take (of XNNPACK layer norms, index arithmetic) stays with ExecuTorch's own kernels. Inputs
-are not copied into memory that the file plans: the engine reads them where the caller has them, a decoder's
-cache above all.
+Operators that a backend does not support (for XNNPACK: layer norms, index arithmetic) run in ExecuTorch's own
+kernels. Inputs are not copied into memory planned in the file: the engine reads them from the caller's
+memory, which matters for the decoder's cache. Knows torch's exporter and ExecuTorch, no graph.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How ExecuTorch wants a bundle for a phone's GPU: as for its CPU, but lowered to Vulkan.
+"""Writer of ExecuTorch bundles for phones' GPUs: as for their CPUs, but lowered to Vulkan.
 
-Nothing that a file of this kind computes was ever looked at: the package's Python runtime has no Vulkan. One
-graph is for the CPU, since the package's passes fail on it (`FuseBatchNormPass`: tensors of two fake modes).
+The output of these files was never checked, because ExecuTorch's Python runtime has no Vulkan. One graph is
+lowered for the CPU, because the package's passes fail on it (`FuseBatchNormPass`: tensors of two fake modes).
 """
 
 from __future__ import annotations
 
 from pam_edge.export.backends.base import Job
 from pam_edge.export.backends.executorch.writer import (
-    APPETITE,
     CALIBRATES,
-    LONGEST,
+    MAX_POSITIONS,
+    MEMORY,
     STORES,
     TOOLS,
     checks,
@@ -21,9 +21,9 @@ from pam_edge.export.backends.executorch.writer import (
 )
 
 __all__ = [
-    "APPETITE",
     "CALIBRATES",
-    "LONGEST",
+    "MAX_POSITIONS",
+    "MEMORY",
     "STORES",
     "TOOLS",
     "checks",

@@ -1,8 +1,8 @@
-"""Weights in small integers as XNNPACK multiplies them.
+"""Integer weights in the formats that XNNPACK multiplies.
 
-4 bits: blocks of 32 of the input axis, one scale each, which the engine keeps in bfloat16. 8 bits: one scale
-a row. Activations become 8-bit integers as the layer runs, each position with its own range; the results
-are floats. torchao's tensor carries all this through the exporter. Knows keys and schemes, no graph.
+4 bits: blocks of 32 along the input axis with one scale each, which the engine keeps in bfloat16. 8 bits: one
+scale per row. Activations are quantized to 8 bits while the layer runs, with one range per position; results
+are floats. torchao's tensor class carries this through the exporter. Knows keys and schemes, no graph.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""How ExecuTorch wants a bundle: a .pte a graph, lowered to XNNPACK, free axes up to a largest extent.
+"""Writer of ExecuTorch bundles: one .pte per graph, lowered to XNNPACK, free axes with an upper bound.
 
-Where a scheme has activations in 8 bits, linear layers of the image graphs do, and so does the decoder where
-its weights are integers. Their ranges are found as they run, each position's own, so nothing is calibrated:
-with ranges from calibration XNNPACK rounds a layer's results as well, all with one scale, and the smallest of
-nano's region tokens came out as zeros. What a scheme stores in 16 bits stays in 32: XNNPACK widens nothing.
+In schemes with 8-bit activations, linear layers of the image graphs use them, and so does the decoder where
+its weights are integers. Ranges are found while the graph runs, one per position, so no calibration is
+needed: with calibrated ranges XNNPACK also rounds a layer's results, all with one scale, which turned the
+smallest of nano's region tokens into zeros. What a scheme stores in 16 bits is stored in 32 here, because
+XNNPACK does not widen it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import CLIP, Appetite, Border, Job
+from pam_edge.export.backends.base import CLIP, Job, MemoryModel, Signature
 from pam_edge.export.backends.executorch.decoder import ROWS, TOKENS, cached_specs
 from pam_edge.export.backends.executorch.graphs import module2pte
 from pam_edge.export.backends.executorch.weights import filled, in_8_bits, weight_noise
@@ -27,17 +28,17 @@ from pam_edge.targets import Tolerance
 from pam_edge.verify.quantization_gate import check
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "executorch", "torchao", "numpy", "tokenizers")
+STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
 # Floats are not measured at PAM's sizes: the weights, the lowered program's, and what is being serialized. In
 # integers two layers of PAM-1.5B's width took 1.2 of their floats.
-STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
-APPETITE = Appetite(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
+MEMORY = MemoryModel(vision=3.0, language=3.0, integers=1.5, vocabularies=2)
 CALIBRATES = False
-LONGEST: int | None = CLIP
+MAX_POSITIONS: int | None = CLIP
 # Empty slots cost little and static shapes save the engine work; SAM 2 itself remembers no more.
 _SLOTS = MappingProxyType({"points": 16, "memories": 7, "pointers": 16})
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     """Slots are fixed; the decoder's axes stay free, up to what its file takes."""
     if name == "decoder":
         return cached_specs(variant.language)

@@ -1,8 +1,8 @@
-"""How attention is written to ONNX: as the one operator that ONNX Runtime computes without the score matrix.
+"""Attention in ONNX graphs as the one operator that ONNX Runtime computes without storing the score matrix.
 
-PAM's global blocks attend over 4,096 positions with 8 heads: written out as products and a softmax, each
-takes half a gigabyte for scores that `com.microsoft.MultiHeadAttention` never stores. Knows torch's exporter
-and that operator, no module.
+PAM's global blocks attend over 4,096 positions with 8 heads: as products and a softmax, each takes half a
+gigabyte for scores, which `com.microsoft.MultiHeadAttention` never stores. Knows torch's exporter and that
+operator, no module.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The language model as one ONNX graph for ONNX Runtime, built node by node, weights streamed beside it.
+"""The language model as one ONNX graph for ONNX Runtime, built node by node, with weights in a second file.
 
-The graph is written from the configuration alone; weights then pass through one at a time, so the memory this
-needs is that of the largest tensor, however big the model. It uses ONNX Runtime's own operators
-(`com.microsoft`) because they keep the cache in place. This module knows no checkpoint format, no prompt and
-no engine settings.
+The graph is written from the configuration alone; weights are then written one at a time, so the memory
+needed is that of the largest tensor, whatever the size of the model. It uses ONNX Runtime's own operators
+(`com.microsoft`) because they update the cache in place. Knows no checkpoint format, no prompt and no engine
+settings.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The language model's float weights, read back out of a finished bundle: the reverse of `decoder.py`.
+"""The language model's float weights, read from a finished bundle: the reverse of `decoder.py`.
 
-The decoder's file names every weight by its canonical key and says where in `decoder.bin` it lies; it is
-mapped, so that no more is in memory than is asked for. Knows the float layout alone: matrices as (in, out),
-but for the embedding and an untied head.
+The decoder's graph names every weight by its canonical key and gives its offset in `decoder.bin`, which is
+memory-mapped, so only what is read is in memory. Knows the float layout only: matrices as [in, out], but the
+embedding and an untied head as [vocabulary, hidden].
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def module2onnx(
     if placeholders is not None:
         placeholders.fill(model)
     for given, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
-        _check_border(path.name, given, specs)
+        _check_signature(path.name, given, specs)
     store_in_16_bits(model, partial(scheme.stored, path.stem, possible=FLOATS))
     return save(model, path, beside=place_beside(path, size))
 
@@ -134,7 +134,7 @@ def _strip(model: ir.Model) -> None:
         value.metadata_props.clear()
 
 
-def _check_border(file: str, values: Sequence[ir.Value], specs: Sequence[TensorSpec]) -> None:
+def _check_signature(file: str, values: Sequence[ir.Value], specs: Sequence[TensorSpec]) -> None:
     found = [(v.name, str(v.dtype), [getattr(axis, "value", axis) for axis in v.shape or ()]) for v in values]
     wanted = [(s.name, _DTYPES[s.dtype], list(s.axes)) for s in specs]
     if found != wanted:

@@ -1,8 +1,9 @@
-"""The lowest version of ONNX Runtime that opens a bundle and gives its numbers, told from its graphs.
+"""The lowest version of ONNX Runtime that opens a bundle and gives its numbers, derived from its graphs.
 
-Read off the files: IR version, operator sets, the engine's own operators. Each version here is the lowest in
-which nano's bundles of that content passed `pam-edge verify`: 1.17.3, 1.18.1, 1.19.2, 1.20.1, 1.21.1, 1.22.0
-and later ones were tried (Linux x86-64, Python 3.11). Python, the JVM and the browser have one numbering.
+It follows from the IR version, the operator sets and ONNX Runtime's own operators in the files. Each version
+listed here is the lowest in which nano's bundles with that content passed `pam-edge verify`: 1.17.3, 1.18.1,
+1.19.2, 1.20.1, 1.21.1, 1.22.0 and later ones were tried (Linux x86-64, Python 3.11). Python, the JVM and the
+browser share one numbering.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Graphs with 8-bit layers, made of float graphs and ranges of activations."""
+"""Graphs with 8-bit layers, made from float graphs and calibrated activation ranges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def static_graph(
     samples: Samples,
     work: Path,
     image_size: int,
-    tell: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> tuple[Path, ...]:
     """Write the float `graph` into `place` with the layers that `scheme` wants in w8a8; return its files.
 
@@ -35,7 +35,7 @@ def static_graph(
     layers = find_layers(graph, storage)
     sources = list(dict.fromkeys(layer.source for layer in layers))
     ranges = calibrate(
-        name, graph, sources, samples, work, image_size=image_size, tell=lambda part: tell(0.9 * part)
+        name, graph, sources, samples, work, image_size=image_size, progress=lambda part: progress(0.9 * part)
     )
     return quantize_static(graph, place / f"{name}.onnx", layers, ranges, storage=storage)
 

@@ -1,9 +1,10 @@
-"""How far the decoder's stored weights lie from the float ones: the part of the gate that needs both.
+"""Error of the decoder's stored weights against the float weights: the check of the gate that needs both.
 
-What a decoder of untrained weights says cannot be judged: its layers multiply noise (random:nano in 4 bits:
-0.08 in the first layer's keys, 0.7 in the logits after four; trained nano: 0.05), so there its weights are
-what is held to a limit. And everywhere they are looked at row by row, where a zeroed scale, a dropped or a
-swapped layer shows whatever the logits say. Some rows of each matrix are read: first, middle and last ones.
+The answers of a decoder with untrained weights cannot be judged, because its layers amplify noise
+(random:nano in 4 bits: 0.08 in the first layer's keys, 0.7 in the logits after four layers; trained nano:
+0.05). There its weights are held to a limit instead. For every model, some rows of each matrix (first, middle
+and last ones) are compared, which shows a zeroed scale or a dropped or swapped layer even where the logits do
+not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How ONNX Runtime wants a bundle: an .onnx a graph, free axes, its own operators where they save most."""
+"""Writer of ONNX Runtime bundles: one .onnx per graph, free axes, its own operators where they save most."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import Appetite, Border, Job
+from pam_edge.export.backends.base import Job, MemoryModel, Signature
 from pam_edge.export.backends.onnxruntime.decoder import decoder_specs, language2onnx
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.backends.onnxruntime.static_graphs import static_graph
@@ -21,13 +21,13 @@ from pam_edge.targets import Tolerance
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
-APPETITE = Appetite()
+MEMORY = MemoryModel()
 CALIBRATES = True
-LONGEST: int | None = None
+MAX_POSITIONS: int | None = None
 WIDE = "float-"  # before the names of files that a quantized graph is made of
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     """Every named axis stays free; borders are float32 at any scheme."""
     return decoder_specs(variant.language) if name == "decoder" else graph_specs(variant, name)
 
@@ -42,7 +42,7 @@ def write(job: Job) -> tuple[str, ...]:
                     job.part.checkpoint.lazy,
                     place,
                     scheme=job.scheme,
-                    progress=lambda done, total: job.tell(done / total),
+                    progress=lambda done, total: job.progress(done / total),
                 )
         case ("image_encoder" | "mask_decoder" | "perceiver" | "perceiver_frame") as name if job.samples:
             files = _write_static(job, name, job.samples)
@@ -72,8 +72,8 @@ def rehearse(bundle: Bundle) -> Verification | None:
 
 def _traced(job: Job, path: Path, scheme: Scheme) -> tuple[Path, ...]:
     module, held = job.part.hollow()
-    border = specs(job.variant, job.name, scheme)
-    return module2onnx(module, *border, path, scheme=scheme, placeholders=held)
+    signature = specs(job.variant, job.name, scheme)
+    return module2onnx(module, *signature, path, scheme=scheme, placeholders=held)
 
 
 def _write_static(job: Job, name: Calibrated, samples: Samples) -> tuple[Path, ...]:
@@ -92,5 +92,5 @@ def _write_static(job: Job, name: Calibrated, samples: Samples) -> tuple[Path, .
             samples=samples,
             work=job.work.shelf,
             image_size=job.variant.vision.image_size,
-            tell=job.tell,
+            progress=job.progress,
         )

@@ -1,10 +1,10 @@
 """The language model as one ONNX graph of standard operators, for engines that compute in the graph's types.
 
-Qwen2 (arXiv 2407.10671) node by node, weights streamed beside it. The cache is read from plain buffers of a
-capacity that the caller chose, in two parts: what `position` says is held there, and this call's own keys and
-values, which come out as `new_*` for the caller to write behind the others. So no step copies the cache. The
-residual stream, norms, rotary positions, softmax and the gate are float32 in any scheme: Qwen2's outgrow
-float16 there. Knows no checkpoint format and no engine.
+Qwen2 (arXiv 2407.10671) node by node, with weights in a file beside it. The cache is read from buffers of a
+capacity that the caller chooses, in two parts: the first `position` entries of the buffers, and the keys and
+values of this call, which are outputs (`new_*`) that the caller writes after the others. So no step copies
+the cache. The residual stream, norms, rotary positions, softmax and the gate are float32 in any scheme,
+because Qwen2's values exceed the range of float16 there. Knows no checkpoint format and no engine.
 """
 
 from __future__ import annotations

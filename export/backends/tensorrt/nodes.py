@@ -1,7 +1,7 @@
-"""Nodes of a graph of standard operators whose matrices lie beside it, in the types an engine computes in.
+"""Building blocks for graphs of standard operators whose matrices are stored in a file beside the graph.
 
-What the language model's graph is put together from: products with float or integer weights, constants,
-casts between float32 and what products read. Knows no model.
+Products with float or integer weights, constants, and casts between float32 and the type of the products.
+Knows no model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shapes that TensorRT's engines are built for. Knows graphs by their names and free axes."""
+"""The shapes for which TensorRT engines are built. Knows graphs by their names and free axes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The decoder's weights as TensorRT reads them from ONNX: int4 in blocks, int8 by output, or floats.
+"""The decoder's weights as TensorRT reads them from ONNX: int4 in blocks, int8 per output, or floats.
 
-Each lies [in, out] in `decoder.bin`, the head [vocabulary, hidden]; integers are symmetric, scales positive
-(TensorRT refuses others) and of the type the graph computes in. Written one tensor at a time. Knows no graph.
+Each is stored as [in, out] in `decoder.bin`, the head as [vocabulary, hidden]. Integers are symmetric; scales
+are positive (TensorRT refuses others) and of the type the graph computes in. Tensors are written one at a
+time. Knows no graph.
 """
 
 from __future__ import annotations

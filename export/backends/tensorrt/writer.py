@@ -1,7 +1,7 @@
-"""How TensorRT wants a bundle: ONNX of standard operators whose types are what the engine computes in.
+"""Writer of TensorRT bundles: ONNX of standard operators, in the types that the engine computes in.
 
-Engines are tied to a GPU, so they are made on the device (`pam-edge build`). Until then the very same files
-run in ONNX Runtime, and an export that has no such GPU rehearses them there.
+Compiled engines are tied to a GPU, so they are made on the device (`pam-edge build`). ONNX Runtime runs the
+same files, which is how an export on a machine without such a GPU checks them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.export.backends.base import Appetite, Border, Job
+from pam_edge.export.backends.base import Job, MemoryModel, Signature
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.backends.onnxruntime.weight_check import ROWS
 from pam_edge.export.backends.tensorrt.decoder import cached_decoder_specs, language2cached, planned_matrices
@@ -41,15 +41,15 @@ from pam_edge.verify.quantization_gate import check
 from pam_edge.verify.verify import verify
 
 TOOLS: tuple[str, ...] = ("pam-edge", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
-# The float file beside the one that is written; a tied head lies in the decoder's own file.
 STORES: tuple[Storage, ...] = (*STATIC, "q8", "q4")
-APPETITE = Appetite(vision=2.0, vocabularies=2, float_files=True, cache="float16")
+# The float file beside the one that is written; a tied head lies in the decoder's own file.
+MEMORY = MemoryModel(vision=2.0, vocabularies=2, float_files=True, cache="float16")
 CALIBRATES = True
-LONGEST: int | None = None
+MAX_POSITIONS: int | None = None
 WIDE = "float-"  # before the names of files that a smaller graph is made of
 
 
-def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Border:
+def specs(variant: Variant, name: GraphName, scheme: Scheme) -> Signature:
     """As for ONNX Runtime; the decoder's cache is read from plain buffers."""
     if name == "decoder":
         return cached_decoder_specs(variant.language, half=computes_in_half(scheme))
@@ -65,7 +65,7 @@ def write(job: Job) -> tuple[str, ...]:
                 job.part.checkpoint.lazy,
                 place,
                 scheme=job.scheme,
-                progress=lambda done, total: job.tell(done / total),
+                progress=lambda done, total: job.progress(done / total),
             )
     elif not computes_in_half(job.scheme):
         with job.work.step() as place:
@@ -102,9 +102,9 @@ def rehearse(bundle: Bundle) -> Verification | None:
 
 
 def _float_file(job: Job, name: StatelessName, path: Path) -> tuple[Path, ...]:
-    border = graph_specs(job.variant, name)
+    signature = graph_specs(job.variant, name)
     module, held = job.part.hollow()
-    return module2onnx(module, *border, path, scheme=FP32, standard=True, placeholders=held)
+    return module2onnx(module, *signature, path, scheme=FP32, standard=True, placeholders=held)
 
 
 def _write_small(job: Job, name: StatelessName) -> tuple[Path, ...]:
@@ -132,7 +132,7 @@ def _write_small(job: Job, name: StatelessName) -> tuple[Path, ...]:
             job.work.shelf,
             image_size=job.variant.vision.image_size,
             how=TENSORRT,
-            tell=lambda part: job.tell(0.9 * part),
+            progress=lambda part: job.progress(0.9 * part),
         )
         in_8_bits(model, layers, ranges, how=TENSORRT)
     compute_in_16_bits(model, islands)
