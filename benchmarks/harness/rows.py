@@ -99,10 +99,18 @@ class Against(_Strict, frozen=True):
     goal: float | None
 
 
+class WorkloadId(_Strict, frozen=True):
+    """Which workload a row is part of (`workload.py`)."""
+
+    name: str
+    version: str
+    sha256: str  # of the file
+
+
 class Row(_Strict, frozen=True, kw_only=True):
     """One figure of one side: samples of the same work, or the reason why there are none."""
 
-    schema: Literal[1] = 1
+    schema: Literal[1, 2] = 2  # 1 has no `workload`
     part: str
     measure: str
     side: str  # whose figure: pam-edge, or a peer's name
@@ -127,6 +135,7 @@ class Row(_Strict, frozen=True, kw_only=True):
     before: State | None = None
     after: State | None = None
     series: Series | None = None
+    workload: WorkloadId | None = None  # None: options said what is measured
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -135,7 +144,8 @@ class Row(_Strict, frozen=True, kw_only=True):
         other = self.against.side if self.against else ""
         what = (self.part, self.measure, self.side, other, self.variant, self.scheme, str(self.threads))
         where = (self.machine.device, self.machine.cpu or "")
-        return (*what, *where, self.commit, self.bundle, *settings)
+        of = () if self.workload is None else (f"{self.workload.name} {self.workload.version}",)
+        return (*what, *where, self.commit, self.bundle, *settings, *of)
 
     @property
     def same(self) -> tuple[str, ...]:
