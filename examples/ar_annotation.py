@@ -68,7 +68,7 @@ with pam_edge.load(given.bundle) as pam, ThreadPoolExecutor(1) as background:
         if text is None and words.done():
             text = words.result().text
             print(f"frame {index}: {text}")
-        mask = frame.things[0].mask
+        mask = frame.objects[0].mask
         overlay = picture.copy()
         overlay[mask] = overlay[mask] // 2 + np.array([0, 100, 127], np.uint8)
         Image.fromarray(overlay).save(given.out / f"{index:06d}.png")

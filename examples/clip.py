@@ -17,7 +17,7 @@ box = [float(v) for v in given.box.split(",")]
 with pam_edge.load(given.bundle) as pam, pam.track(given.source, box=box, caption="clip") as events:
     for event in events:
         if isinstance(event, pam_edge.Frame):
-            for found in event.things:
+            for found in event.objects:
                 print(event.index, found.box if found.visible else "out of sight")
         elif isinstance(event, pam_edge.Caption):
             print(event.text)

@@ -35,7 +35,7 @@ with pam_edge.load(given.bundle) as pam:
     for picture in camera():
         frame = tracker.step(picture, prompts)
         prompts = {}
-        (found,) = frame.things
+        (found,) = frame.objects
         if found.box is None:
             print(f"{frame.index}: lost, search")
             continue

@@ -26,9 +26,9 @@ in_sight: dict[int, bool] = {}
 with pam_edge.load(given.bundle) as pam:
     for event in pam.track(given.source, boxes=boxes, caption="stream", every="change"):
         if isinstance(event, pam_edge.Frame):
-            for found in event.things:
-                if in_sight.get(found.thing) != found.visible:
-                    log(frame=event.index, object=found.thing, event="in sight" if found.visible else "lost")
-                in_sight[found.thing] = found.visible
+            for found in event.objects:
+                if in_sight.get(found.object) != found.visible:
+                    log(frame=event.index, object=found.object, event="in sight" if found.visible else "lost")
+                in_sight[found.object] = found.visible
         elif isinstance(event, pam_edge.Caption) and not event.lost:
-            log(frame=event.frames[0], until=event.frames[1], object=event.thing, event=event.text)
+            log(frame=event.frames[0], until=event.frames[1], object=event.object, event=event.text)

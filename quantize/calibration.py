@@ -154,14 +154,6 @@ def calibrate(
     return {tensor: best_range(seen, how) for tensor, seen in zip(tensors, found, strict=True)}
 
 
-def feeds_of(
-    name: Calibrated, samples: Samples, work: Path, *, image_size: int, most: int
-) -> Iterator[Arrays]:
-    """Feeds of a graph's first runs, `most` at most; the graph before it is calibrated in `work`."""
-    for run in _runs(name, samples, work, image_size)[:most]:
-        yield run.feeds()[0]
-
-
 _KEPT = {  # what of a graph's outputs the next graph reads
     "image_encoder": ("image_embed", "high_res_0", "high_res_1"),
     "mask_decoder": ("region_embed", "mask_tokens"),

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from pam_edge.core.errors import IntegrityError, cannot_write
+from pam_edge.core.errors import IntegrityError
 from pam_edge.quantize.fp16 import store_in_16_bits
+from pam_edge.quantize.save import place_beside, save, weight_bytes
 from pam_edge.quantize.schemes import Storage
 
 Range = tuple[float, float]
 Chooser = Callable[[str, Sequence[int]], Storage]  # of a weight's name and shape
-ONE_FILE = 64 << 20  # bytes of weights that still travel inside the .onnx
 # Operators that only move values: integers pass as well as floats, and a quarter of the bytes are moved.
 _MOVERS = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
@@ -92,15 +92,10 @@ def quantize_static(
     """
     model = in_8_bits(ir.load(graph), layers, ranges, how=how)
     store_in_16_bits(model, storage)
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    files = (out,) if size <= ONE_FILE else (out, out.with_suffix(".bin"))
-    if len(files) == 1:  # what was not quantized would still lie in the float file's weights
+    beside = place_beside(out, weight_bytes(model))
+    if beside is None:  # what was not quantized would still lie in the float file's weights
         ir.external_data.load_to_model(model)
-    try:
-        ir.save(model, out, external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(out, e) from e
-    return files
+    return save(model, out, beside=beside)
 
 
 def in_8_bits(

@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # hooks
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A user's cache folder of the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAM_EDGE_CACHE", str(tmp_path_factory.mktemp("cache") / "pam-edge"))
-        yield
-
-
 @pytest.fixture(scope="session")
 def golden() -> dict[str, npt.NDArray[Any]]:
     """The original's outputs: every array of golden.npz by its key."""

@@ -29,5 +29,5 @@ def film() -> Clip:
         Segment(16, 32, "covered", "", cover),
         Segment(32, 48, "move left", "", None),
     )
-    things = (Combo("hat", "green", "plain"), target, cover)
-    return Clip(np.stack(frames), whole == 2, target, segments, 1, "heldout", whole, things)
+    objects = (Combo("hat", "green", "plain"), target, cover)
+    return Clip(np.stack(frames), whole == 2, target, segments, 1, "heldout", whole, objects)

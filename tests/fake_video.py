@@ -52,7 +52,7 @@ class SquareSession(FakeSession):
         return {"memory": memory}
 
     def _memory_attention(self, **feeds: np.ndarray) -> dict[str, np.ndarray]:
-        """Carries on where the thing was last seen."""
+        """Carries on where the object was last seen."""
         valid = feeds["memory_valid"][0] > 0
         told = feeds["memory"][0][valid][:, :3, 0, 0]
         ages = feeds["memory_age"][0][valid]

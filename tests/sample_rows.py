@@ -84,7 +84,7 @@ def accuracy(schemes: Sequence[str] = ("fp32", "int8", "int4")) -> list[Accuracy
     return [
         Accuracy(
             variant="nano", scheme=scheme, bundle="0" * 64, bundle_bytes=size[scheme], world=41, scenes=500,
-            things=2999, click_iou=0.894, box_iou=0.93, category=worth[scheme], host="", tools={},
+            objects=2999, click_iou=0.894, box_iou=0.93, category=worth[scheme], host="", tools={},
         )
         for scheme in schemes
     ]  # fmt: skip

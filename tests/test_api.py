@@ -118,7 +118,7 @@ def test_nano_answers_the_same_for_boxes_as_for_each_box() -> None:
     from pam_edge.image.masks import bounds
 
     scene = synthetic.scene(339, split="heldout")
-    boxes = [bounds(thing.mask) for thing in scene.objects]
+    boxes = [bounds(obj.mask) for obj in scene.objects]
     with pam_edge.load("nano") as pam:
         together = pam(scene.image, boxes=boxes)
         assert [r.to_dict() for r in together] == [pam(scene.image, box=box).to_dict() for box in boxes]
@@ -273,7 +273,7 @@ def test_nano_from_several_threads() -> None:
     from pam_edge.benchmarks import synthetic
 
     scene = synthetic.scene(339, split="heldout")
-    points = [synthetic.centre_click(thing.mask) for thing in scene.objects[:4]]
+    points = [synthetic.centre_click(obj.mask) for obj in scene.objects[:4]]
     with pam_edge.load("nano") as pam:
         expected = [pam(scene.image, point=point).to_dict() for point in points]
     with pam_edge.load("nano") as pam, ThreadPoolExecutor(4) as pool:

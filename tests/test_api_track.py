@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def masks(pam: Model) -> list[np.ndarray]:
     tracker = pam_edge.Tracker(pam, length=len(FRAMES))
     first = tracker.step(FRAMES[0], {1: Prompt(box=BOX)})
-    return [f.things[0].mask for f in (first, *map(tracker.step, FRAMES[1:]))]
+    return [f.objects[0].mask for f in (first, *map(tracker.step, FRAMES[1:]))]
 
 
 SOURCES: dict[str, Any] = {
@@ -57,7 +57,7 @@ def test_sources(pam: Model, folder: Path, masks: list[np.ndarray], name: str) -
         assert events.count == 4 and "frames=4" in repr(events)
         found = list(events)
     assert all(isinstance(event, Frame) for event in found)
-    assert all(np.array_equal(f.things[0].mask, m) for f, m in zip(found, masks, strict=True))
+    assert all(np.array_equal(f.objects[0].mask, m) for f, m in zip(found, masks, strict=True))
 
 
 def test_a_generator_is_read_as_it_goes_and_its_length_is_not_known(pam: Model) -> None:
@@ -87,9 +87,9 @@ def test_captions(pam: Model, folder: Path, caption: Any) -> None:
 def test_several_objects_later_frames_and_corrections(pam: Model) -> None:
     boxes = [BOX, (5, 5, 40, 40)]
     last = list(pam.track(FRAMES, boxes=boxes, frame=1))
-    assert [f.index for f in last] == [1, 2, 3] and [len(f.things) for f in last] == [2, 2, 2]
+    assert [f.index for f in last] == [1, 2, 3] and [len(f.objects) for f in last] == [2, 2, 2]
     prompts = {0: {1: Prompt(box=BOX)}, 2: {4: Prompt(points=((9, 9),))}}
-    assert [[t.thing for t in f.things] for f in pam.track(FRAMES, prompts=prompts)] == [
+    assert [[t.object for t in f.objects] for f in pam.track(FRAMES, prompts=prompts)] == [
         [1],
         [1],
         [1, 4],
@@ -115,7 +115,7 @@ def test_asyncio(masks: list[np.ndarray]) -> None:
     async def work() -> None:
         async with pam_edge.AsyncModel("nano") as pam:
             found = [event async for event in pam.track(FRAMES, box=BOX)]
-        assert all(np.array_equal(f.things[0].mask, m) for f, m in zip(found, masks, strict=True))
+        assert all(np.array_equal(f.objects[0].mask, m) for f, m in zip(found, masks, strict=True))
 
     asyncio.run(work())
 

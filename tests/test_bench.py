@@ -359,7 +359,7 @@ def test_words_that_make_no_sense(words: list[str], said: str) -> None:
 def test_a_place_that_cannot_be_written_is_known_before_slow_work(tmp_path: Path) -> None:
     refused(pam_edge("bench", "nano", "--out", tmp_path / "no" / "x.md"), 3, "there is no folder")
     (tmp_path / "x.jsonl").write_text("nonsense\n")
-    refused(pam_edge("bench", "nano", "-o", "jsonl", "--out", tmp_path / "x.jsonl"), 6, "line 1 is no row")
+    refused(pam_edge("bench", "nano", "-o", "jsonl", "--out", tmp_path / "x.jsonl"), 6, "line 1 is no Row")
 
 
 def test_medians_are_middles() -> None:

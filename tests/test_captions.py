@@ -35,7 +35,7 @@ def told(events: list[Event]) -> list[Caption]:
 def clip_of(pam: Pam, count: int, *, length: int | None) -> Clip:
     tracker, clip = Tracker(pam), Clip(pam, length=length)
     for n, picture in enumerate(still(count)):
-        clip.add(tracker.step(picture, CLICK[0] if n == 0 else None).things[0])
+        clip.add(tracker.step(picture, CLICK[0] if n == 0 else None).objects[0])
     return clip
 
 
@@ -112,27 +112,27 @@ def test_a_stream_is_told_segment_by_segment_with_history(tmp_path: Path) -> Non
     kinds = [type(event).__name__ for event in events]
     first, last = kinds.index("Words"), kinds.index("Caption")
     assert kinds[first:last].count("Frame") >= 2
-    prompted = [event.index for event in events if isinstance(event, Frame) and event.things[0].prompted]
+    prompted = [event.index for event in events if isinstance(event, Frame) and event.objects[0].prompted]
     assert prompted == [0, 8, 16], "each segment starts from the last mask of the one before"
     assert all(c.timing_ms["whole"] >= c.timing_ms["first_word"] > 0 for c in captions)
     assert log.graphs.count("image_encoder") + pam.cache["image_hits"] == 20
 
 
-def test_a_lost_thing_is_no_crash_and_its_history_stays(tmp_path: Path) -> None:
+def test_a_lost_object_is_no_crash_and_its_history_stays(tmp_path: Path) -> None:
     pam, _ = video_pam(tmp_path)
     events = list(follow(pam, still(40, hidden=range(6, 18)), CLICK, Plan("stream", every=8)))
     states = [(c.segment, c.lost, c.text) for c in told(events)]
     assert states == [(1, False, "ok"), (2, True, ""), (3, False, "ok"), (4, False, "ok"), (5, False, "ok")]
     frames = [event for event in events if isinstance(event, Frame)]
-    assert [f.index for f in frames if not f.things[0].visible] == list(range(6, 18))
-    assert [f.index for f in frames if f.things[0].prompted] == [0, 24, 32], "found again by memory alone"
+    assert [f.index for f in frames if not f.objects[0].visible] == list(range(6, 18))
+    assert [f.index for f in frames if f.objects[0].prompted] == [0, 24, 32], "found again by memory alone"
 
 
-def test_things_are_told_of_apart(tmp_path: Path) -> None:
+def test_objects_are_told_of_apart(tmp_path: Path) -> None:
     pam, log = video_pam(tmp_path, lambda region, after: spelled("a"))
     prompts = {0: {1: Prompt(points=((20, 20, 1),))}, 3: {2: Prompt(points=((50, 13, 1),))}}
     events = list(follow(pam, still(16), prompts, Plan("stream", every=8)))
-    assert [(c.thing, c.segment, c.frames) for c in sorted(told(events), key=lambda c: c.thing)] == [
+    assert [(c.object, c.segment, c.frames) for c in sorted(told(events), key=lambda c: c.object)] == [
         *((1, 1, (0, 7)), (1, 2, (8, 15))),
         *((2, 1, (3, 7)), (2, 2, (8, 15))),
     ]

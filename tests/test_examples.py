@@ -67,10 +67,10 @@ def corners(mask: np.ndarray) -> str:
 
 
 def test_picture(scene: Scene, place: Path) -> None:
-    thing = scene.objects[0]
-    x, y = synthetic.centre_click(thing.mask)
+    obj = scene.objects[0]
+    x, y = synthetic.centre_click(obj.mask)
     said = example("picture", "scene.png", "--point", f"{x},{y}", cwd=place)
-    assert f"recognize: {synthetic.category(thing.kind, 'en')}" in said
+    assert f"recognize: {synthetic.category(obj.kind, 'en')}" in said
     assert "colour: " in said and (place / "answer.png").is_file()
 
 
@@ -80,7 +80,7 @@ def test_clip(clip: Clip, place: Path) -> None:
 
 
 def test_batch(scene: Scene, place: Path) -> None:
-    boxes = " ".join(corners(thing.mask) for thing in scene.objects[:4])
+    boxes = " ".join(corners(obj.mask) for obj in scene.objects[:4])
     said = example("batch", "scene.png", "--boxes", boxes, cwd=place).splitlines()
     assert len(said) == 5 and all(line.endswith(".") for line in said[:4]) and (place / "batch.png").is_file()
 
@@ -120,13 +120,13 @@ def test_media_index(place: Path) -> None:
 
 
 def test_medical_window(scene: Scene, place: Path) -> None:
-    thing = scene.objects[0]
+    obj = scene.objects[0]
     window = ("--level", "2020", "--width", "2040")
-    said = example("medical_window", "slice.png", *window, "--box", corners(thing.mask), cwd=place)
+    said = example("medical_window", "slice.png", *window, "--box", corners(obj.mask), cwd=place)
     mask = np.asarray(Image.open(place / "mask.png"))
-    assert mask.shape == thing.mask.shape and set(np.unique(mask)) == {0, 255}
+    assert mask.shape == obj.mask.shape and set(np.unique(mask)) == {0, 255}
     assert f"area {int((mask > 0).sum())} pixels" in said
-    overlap = ((mask > 0) & thing.mask).sum() / ((mask > 0) | thing.mask).sum()
+    overlap = ((mask > 0) & obj.mask).sum() / ((mask > 0) | obj.mask).sum()
     assert overlap > 0.5
 
 

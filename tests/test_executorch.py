@@ -15,12 +15,13 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.runtime import Runtime
+from pool_graph import INPUTS, OUTPUTS, Pool, spec
 from tiny_language import tiny_manifest, tiny_pte, tiny_weights
 from torch import Tensor, nn
 
 from pam_edge.bundle.bundle import Bundle, file_ref
 from pam_edge.bundle.config import NANO, LanguageConfig
-from pam_edge.bundle.manifest import Graph, TensorSpec
+from pam_edge.bundle.manifest import Graph
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
 from pam_edge.export.backends.executorch import graphs as exporter
 from pam_edge.export.backends.executorch.decoder import ROWS
@@ -38,25 +39,6 @@ EVEN = LanguageConfig(
 )
 
 
-class Pool(nn.Module):
-    """Two results of points and a map, through weights of 1 MB."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.first, self.second = nn.Linear(2, 512), nn.Linear(512, 512)
-
-    def forward(self, points: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.second(torch.relu(self.first(points))) + bias
-        return y.mean(dim=1), y
-
-
-def spec(name: str, *axes: int | str) -> TensorSpec:
-    return TensorSpec(name=name, dtype="float32", axes=axes)
-
-
-INPUTS = (spec("points", 1, "count", 2), spec("bias", 512))
-OUTPUTS = (spec("mean", 1, 512), spec("each", 1, "count", 512))
 MOST = {"count": 20}
 
 
@@ -270,9 +252,9 @@ def test_without_the_engine_it_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['executorch'] = None\n"
         "from pam_edge.core.errors import EnvironmentProblem\n"
-        "for name in ('runtimes', 'export'):\n"
+        "for name in ('runtimes.executorch.session', 'export.backends.executorch.graphs'):\n"
         "    try:\n"
-        "        __import__(f'pam_edge.{name}.executorch')\n"
+        "        __import__(f'pam_edge.{name}')\n"
         "    except EnvironmentProblem as e:\n"
         "        print(e)\n"
     )

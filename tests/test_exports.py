@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pam_edge.benchmarks.harness.result_lines import read_lines
 from pam_edge.benchmarks.speed import exports
 from pam_edge.bundle import builtin
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError
@@ -42,7 +43,7 @@ def test_a_killed_export_is_gone_on_with_and_compared(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     words = [str(tmp_path), "--kills", "3", "--about", "3", "--rows", str(rows), "--", "--target", "cpu"]
     assert exports.main(words) == 0
-    whole, killed = exports.read_lines(rows)
+    whole, killed = read_lines(rows, exports.ExportRow)
     assert whole.command == killed.command == "pam-edge export --target cpu"
     assert (whole.kills, whole.same_bytes) == ((), None)
     assert len(killed.kills) == 3 and killed.same_bytes is True
@@ -62,7 +63,7 @@ def test_a_difference_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rows = tmp_path / "rows.jsonl"
     words = [str(tmp_path), "--kills", "1", "--about", "0.5", "--rows", str(rows), "--", "--target", "cpu"]
     assert exports.main(words) == 4
-    assert [row.same_bytes for row in exports.read_lines(rows)] == [None, False]
+    assert [row.same_bytes for row in read_lines(rows, exports.ExportRow)] == [None, False]
 
 
 def test_an_export_that_fails_leaves_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,13 +81,13 @@ def test_one_that_is_done_before_its_last_kill_is_no_proof(tmp_path: Path) -> No
 
 def test_a_damaged_result_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("{}\n")
-    with pytest.raises(IntegrityError, match="move it away"):
-        exports.read_lines(tmp_path / "rows")
+    with pytest.raises(IntegrityError, match=r"line 1 is no ExportRow.*move the file away"):
+        read_lines(tmp_path / "rows", exports.ExportRow)
 
 
 def test_committed_rows_can_be_read() -> None:
     path = Path(__file__).parent.parent / exports.RESULTS
-    rows = exports.read_lines(path)
+    rows = read_lines(path, exports.ExportRow)
     assert rows
     for row in rows:
         assert row.same_bytes is (True if row.kills else None), row.command

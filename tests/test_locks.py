@@ -127,7 +127,7 @@ def test_devices_get_the_versions_that_are_locked_here(python: str) -> None:
         for e in environments(locks.LOCKS[0])
         if (e["python_version"], e["platform_machine"]) == (python, "aarch64")
     )
-    here = versions(locks.RUN, environment)
+    here = versions(locks.EVERYTHING, environment)  # psutil is of an extra
     assert set(platform.lock) == set(locks.DEVICE)
     assert {name: [version] for name, version in platform.lock.items()} == {n: here[n] for n in locks.DEVICE}
 

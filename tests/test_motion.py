@@ -339,7 +339,7 @@ def test_a_stream_is_told_as_the_product_tells_it(tmp_path: Path, hidden: range)
         plan = Plan("stream", every=8, length=40, lang=lang, max_tokens=20)
         events = list(follow(pam, iter(pictures), {0: {1: box}}, plan))
         assert [event.text for event in events if isinstance(event, Caption)] == ours[lang]
-        followed = [event.things[0].mask for event in events if not hasattr(event, "text")]
+        followed = [event.objects[0].mask for event in events if not hasattr(event, "text")]
         assert all((a == b).all() for a, b in zip(followed, masks, strict=True))
 
 

@@ -126,12 +126,12 @@ def test_conditioning_is_the_trackers() -> None:
         assert float((conditioned(tower, constants(tower, CPU), embed, trail) - given).abs().max()) > 1e-4
 
 
-def test_tracks_begin_where_the_thing_is_clear(data: tuple[films.Films, films.Looks]) -> None:
+def test_tracks_begin_where_the_object_is_clear(data: tuple[films.Films, films.Looks]) -> None:
     tracks = draw_tracks(np.random.default_rng(1), data, drawn_films(data[0]), shape=(12, 5))
     assert tracks.embed.shape == (5, 12, C, E, E) and tracks.target.shape == (5, 12, 128, 128)
     assert tracks.area[0].min() >= CLEAR
     assert np.allclose(tracks.target.sum((2, 3)) * 4, tracks.area, atol=0.5)
-    for b in np.flatnonzero(tracks.labels[:, 0] == 1):  # a click lies on its thing
+    for b in np.flatnonzero(tracks.labels[:, 0] == 1):  # a click lies on its object
         x, y = tracks.coords[b, 0].round().astype(int)
         assert tracks.target[0, b, y // 2, x // 2] > 0
 
@@ -256,7 +256,7 @@ def test_a_segment_backwards_is_told_backwards() -> None:
     assert turned > 2
 
 
-def test_a_segment_of_another_thing_is_the_worlds_caption_of_it() -> None:
+def test_a_segment_of_another_object_is_the_worlds_caption_of_it() -> None:
     for seed in range(3):
         filmed = clip(seed)
         other = replace(filmed, target=Combo("scissors", "green", "plain"))
@@ -299,26 +299,26 @@ def test_clips_that_turn_are_told_without_drawing_them() -> None:
 def test_a_regions_truth_is_the_scenes() -> None:
     drawn = scene(3)
     rows, owner = records(drawn), owners(drawn)
-    for k, (row, thing) in enumerate(zip(rows, drawn.objects, strict=True), start=1):
+    for k, (row, obj) in enumerate(zip(rows, drawn.objects, strict=True), start=1):
         x, y, doublings, turn = row["pose"]
-        assert (x * drawn.width, y * drawn.height) == pytest.approx((thing.pose.x, thing.pose.y), rel=1e-5)
-        assert turn * 45 == pytest.approx(thing.pose.angle, rel=1e-5)
+        assert (x * drawn.width, y * drawn.height) == pytest.approx((obj.pose.x, obj.pose.y), rel=1e-5)
+        assert turn * 45 == pytest.approx(obj.pose.angle, rel=1e-5)
         unit = math.sqrt(drawn.width * drawn.height) / 256
-        assert USUAL_SIZE * unit * 2**doublings == pytest.approx(thing.pose.size, rel=1e-5)
+        assert USUAL_SIZE * unit * 2**doublings == pytest.approx(obj.pose.size, rel=1e-5)
         shown = shown_in_cells(owner, k)
         assert shown.shape == (CELLS, CELLS)
         assert shown.sum() * (owner.size / CELLS**2) == pytest.approx((owner == k).sum())
-        assert shown[int(y * CELLS), int(x * CELLS)] > 0 or thing.visible < 0.9
+        assert shown[int(y * CELLS), int(x * CELLS)] > 0 or obj.visible < 0.9
         turned = rows.copy()
         mirror(turned)
         assert turned["pose"][k - 1].tolist() == pytest.approx([1 - x, y, doublings, -turn])
 
 
 def test_questions_of_ones_own_have_one_right_answer() -> None:
-    thing = Combo("umbrella", "red", "striped")
+    obj = Combo("umbrella", "red", "striped")
     for subject in SUBJECTS:
-        answers = {question(subject, thing, "en", wording=n).answer for n in range(3)}
+        answers = {question(subject, obj, "en", wording=n).answer for n in range(3)}
         assert len(answers) == 1, subject
-    assert question("is it", thing, "en", wording=0).answer == "Yes."
-    no = {question("is it", thing, "zh", wording=0, other=n).answer for n in range(10, 20)}
+    assert question("is it", obj, "en", wording=0).answer == "Yes."
+    no = {question("is it", obj, "zh", wording=0, other=n).answer for n in range(10, 20)}
     assert no == {"是的。", "不是，是红色的。"}

@@ -41,15 +41,15 @@ def test_they_open_as_nano(checkpoint: Checkpoint) -> None:
 
 
 @torch.no_grad()
-def test_a_click_finds_its_thing_and_its_colour(checkpoint: Checkpoint) -> None:
+def test_a_click_finds_its_object_and_its_colour(checkpoint: Checkpoint) -> None:
     vision, perceiver, language = (load(checkpoint) for load in (load_vision, load_perceiver, load_language))
     texts = Texts(checkpoint.tokenizer_json, PAM_PROMPTS)
     ious, colours = [], []
     for drawn in SCENES:
         seen = vision.encode_image(torch.from_numpy(pixels(load_image(drawn.image), NANO.vision.image_size)))
-        for thing in drawn.objects:
+        for obj in drawn.objects:
             feeds = encode_prompt(
-                Prompt(points=(centre_click(thing.mask),)),
+                Prompt(points=(centre_click(obj.mask),)),
                 size=drawn.image.shape[:2],
                 image_size=NANO.vision.image_size,
                 slots=None,
@@ -61,7 +61,7 @@ def test_a_click_finds_its_thing_and_its_colour(checkpoint: Checkpoint) -> None:
                 torch.from_numpy(feeds["point_labels"]),
             )
             shown = F.interpolate(found.masks, size=drawn.image.shape[:2], mode="bilinear")[0, 0].numpy() > 0
-            ious.append((shown & thing.mask).sum() / (shown | thing.mask).sum())
+            ious.append((shown & obj.mask).sum() / (shown | obj.mask).sum())
             tokens = perceiver(found.region_embed, found.mask_tokens)
             before, after = (
                 language.embed_tokens(torch.tensor(ids))[None]
@@ -72,6 +72,6 @@ def test_a_click_finds_its_thing_and_its_colour(checkpoint: Checkpoint) -> None:
             while len(said) < 24 and (following := int(logits.argmax())) not in checkpoint.stop_ids:
                 said.append(following)
                 logits, cache = language(language.embed_tokens(torch.tensor([[following]])), cache)
-            colours.append(thing.colour in texts.decode(said))
+            colours.append(obj.colour in texts.decode(said))
     assert np.mean(ious) > 0.75
     assert np.mean(colours) > 0.8

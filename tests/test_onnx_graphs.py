@@ -8,33 +8,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from pool_graph import INPUTS, OUTPUTS, Pool, spec
 from starved import starved
-from torch import Tensor, nn
 
 from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.export.backends.onnxruntime.graphs import module2onnx
-
-
-class Pool(nn.Module):
-    """Two results of points and a map, through weights of 1 MB."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.first, self.second = nn.Linear(2, 512), nn.Linear(512, 512)
-
-    def forward(self, points: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.second(torch.relu(self.first(points))) + bias
-        return y.mean(dim=1), y
-
-
-def spec(name: str, *axes: int | str) -> TensorSpec:
-    return TensorSpec(name=name, dtype="float32", axes=axes)
-
-
-INPUTS = (spec("points", 1, "count", 2), spec("bias", 512))
-OUTPUTS = (spec("mean", 1, 512), spec("each", 1, "count", 512))
 
 
 def run(path: Path, points: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
@@ -55,7 +34,7 @@ def test_named_axes_are_free(tmp_path: Path, count: int) -> None:
 
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = module2onnx(Pool(), INPUTS, OUTPUTS, tmp_path / "whole.onnx")
-    monkeypatch.setattr("pam_edge.export.backends.onnxruntime.graphs.ONE_FILE", 1 << 19)
+    monkeypatch.setattr("pam_edge.quantize.save.ONE_FILE", 1 << 19)
     files = module2onnx(Pool(), INPUTS, OUTPUTS, tmp_path / "pool.onnx")
     assert [f.name for f in files] == ["pool.onnx", "pool.bin"]
     assert files[0].stat().st_size < 20_000 < 1 << 20 <= files[1].stat().st_size
@@ -94,9 +73,9 @@ def test_no_room_is_said(tmp_path: Path) -> None:
     """A limit on file size stands for a full disk: the same OSError from the same calls."""
     program = (
         "import sys; from pathlib import Path; from test_onnx_graphs import *\n"
-        "import pam_edge.export.backends.onnxruntime.graphs as exporter\n"
+        "import pam_edge.quantize.save as saving\n"
         "from pam_edge.core.errors import WontFitError\n"
-        "for exporter.ONE_FILE in (1 << 30, 1 << 19):\n"
+        "for saving.ONE_FILE in (1 << 30, 1 << 19):\n"
         "    try: module2onnx(Pool(), INPUTS, OUTPUTS, Path(sys.argv[1]) / 'pool.onnx')\n"
         "    except WontFitError as e: print(e)"
     )

@@ -94,7 +94,9 @@ def test_another_cpu_or_engine_has_its_own(root: Path, monkeypatch: pytest.Monke
     if change == "cpu":
         monkeypatch.setattr(optimized_copies, "_cpu", lambda: "another")
     else:
-        monkeypatch.setattr(optimized_copies.ort, "__version__", "0.0")
+        monkeypatch.setattr(
+            optimized_copies.ort, "__version__", "99.0"
+        )  # older ones are refused on some CPUs
     run("perceiver")
     assert len(list(root.glob("*.onnx"))) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from fakes import fake_pam
+from fakes import FakeSession, Log, fake_bundle, fake_pam
+from PIL import Image
 
 from pam_edge.bundle.builtin import BUNDLE
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.image.preprocess import Prompt
-from pam_edge.pipeline.pam import load
+from pam_edge.pipeline.pam import Pam, load
 from pam_edge.runtimes.common.open_graphs import Engine, Graphs
 from pam_edge.runtimes.common.session import Decoder, Session
 
@@ -108,19 +110,28 @@ def test_close_waits_for_what_is_opening_and_nothing_opens_after() -> None:
     assert "decoder" not in slow.opened
 
 
+def test_the_mask_decoder_opens_beside_the_encoder(tmp_path: Path) -> None:
+    log, both = Log(), threading.Barrier(2)
+
+    def session(graph: str) -> Session:
+        if graph in ("image_encoder", "mask_decoder"):
+            both.wait(10)  # neither is open before the other was begun
+        return FakeSession(graph, log)
+
+    def decoder() -> Decoder:
+        raise AssertionError("a click alone needs no decoder")
+
+    pam = Pam(fake_bundle(tmp_path), Engine(session, decoder, concurrent=True))
+    pam.segment(pam.look(Image.new("RGB", (64, 48))), Prompt(points=((10, 10, 1),)))
+
+
 def test_a_click_alone_opens_no_decoder(tmp_path: Path) -> None:
     pam, log = fake_pam(tmp_path)
-    from PIL import Image
-
     pam.segment(pam.look(Image.new("RGB", (64, 48))), Prompt(points=((10, 10, 1),)))
     assert log.opened == 0
 
 
 def test_a_damaged_graph_is_named_where_it_was_opened_ahead(tmp_path: Path) -> None:
-    import shutil
-
-    from PIL import Image
-
     folder = shutil.copytree(BUNDLE, tmp_path / "nano-copy")
     (folder / "mask_decoder.onnx").write_bytes(bytes((folder / "mask_decoder.onnx").stat().st_size))
     pam = load(folder, threads=1, check=False)

@@ -69,7 +69,7 @@ def test_regions_have_colours_of_their_own_in_photo_and_panel() -> None:
     for i in range(3):
         mask = np.zeros((600, 900), bool)
         mask[200:400, 50 + 250 * i : 250 + 250 * i] = True
-        regions.append(Shown(mask, words=(("recognize", f"thing {i}"),)))
+        regions.append(Shown(mask, words=(("recognize", f"object {i}"),)))
     made = draw(GREY, regions)
     photo = np.asarray(made)[:600, :900]
     panel = np.asarray(made)[600:] if made.height > 600 else np.asarray(made)[:, 900:]
@@ -88,7 +88,7 @@ def test_every_size_of_photo(size: tuple[int, int]) -> None:
     mask = np.zeros((height, width), bool)
     mask[: height // 2 + 1, : width // 2 + 1] = True
     prompt = Prompt(points=((0, 0), (width - 1, height - 1, 0)), box=(0, 0, width, height))
-    words = [("recognize", "umbrella"), ("explain", "a thing that keeps the rain off " * 8)]
+    words = [("recognize", "umbrella"), ("explain", "an object that keeps the rain off " * 8)]
     made = draw(Image.new("RGB", size, (90, 140, 90)), [Shown(mask, prompt, words), Shown(~mask)])
     assert made.mode == "RGB" and 840 <= max(made.size) <= 6000
     without = draw(Image.new("RGB", size), [Shown(mask, prompt)])

@@ -61,11 +61,11 @@ from pam_edge.benchmarks import synthetic
 from pam_edge.image.preprocess import Prompt
 
 scene = synthetic.scene(138, split="heldout")
-thing = scene.objects[0]
-x, y = synthetic.centre_click(thing.mask)
+object = scene.objects[0]
+x, y = synthetic.centre_click(object.mask)
 pam = pam_edge.load("nano")
 region, answers = pam.ask(scene.image, Prompt(points=((x, y, 1),)), ["recognize", "brief"], max_tokens=32)
-overlap = (region.mask & thing.mask).sum() / (region.mask | thing.mask).sum()
+overlap = (region.mask & object.mask).sum() / (region.mask | object.mask).sum()
 assert overlap > 0.5, overlap
 assert all(answer.text and answer.finish_reason == "stop" for answer in answers), answers
 assert "torch" not in sys.modules

@@ -108,7 +108,7 @@ def test_the_golden_clip_s_first_frames_are_followed_as_the_original_did(pam: Pa
     tracker, clip = Tracker(pam, length=20), Clip(pam, length=20)
     for n in range(3):
         frame = tracker.step(FRAME.with_name(f"{n:05}.png"), {1: PROMPTS["box"]} if n == 0 else None)
-        (found,) = frame.things
+        (found,) = frame.objects
         assert abs(found.object_score - golden["video/scores"][n]) < 1e-4
         clip.add(found)
     first, second, *_, third = clip.tokens()

@@ -325,7 +325,7 @@ def test_a_mask_file_is_what_is_brighter_than_half(tmp_path: Path) -> None:
         Prompt(mask=load_mask(np.zeros((4, 4), np.uint8)))
 
 
-def test_a_mask_that_is_transparent_around_the_thing() -> None:
+def test_a_mask_that_is_transparent_around_the_object() -> None:
     cut_out = np.zeros((4, 6, 4), np.uint8)
     cut_out[1:3, 2:5] = (30, 200, 10, 255)
     inside = cut_out[:, :, 3] > 0

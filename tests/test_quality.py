@@ -109,7 +109,7 @@ def test_mistakes_cost_what_they_should(tmp_path: Path, source: Source) -> None:
         assert kind.category["zh"].value == 1
 
 
-def test_one_look_a_picture_one_batch_a_thing(tmp_path: Path, source: Source) -> None:
+def test_one_look_a_picture_one_batch_a_object(tmp_path: Path, source: Source) -> None:
     oracle = Oracle(tmp_path / "bundle", source)
     done: list[tuple[int, int]] = []
     report = evaluate(oracle, source, langs=BOTH, progress=lambda *at: done.append(at))
@@ -140,7 +140,7 @@ def test_cut_off_answers_are_counted(tmp_path: Path, source: Source) -> None:
     assert f"{long} answers were cut off at 3 tokens" in to_text(report)
 
 
-def test_one_language_and_few_things(tmp_path: Path) -> None:
+def test_one_language_and_few_objects(tmp_path: Path) -> None:
     few = world_source(11, 3, langs=["zh"], per_scene=2)
     report = evaluate(Oracle(tmp_path / "b", few), few, langs=["zh"])
     assert report.cases == 6
@@ -168,7 +168,7 @@ def test_impossible_numbers(seed: int, n: int, few: int | None) -> None:
         world_source(seed, n, langs=BOTH, per_scene=few)
 
 
-def test_scenes_are_held_out_and_clicks_are_on_their_things(source: Source) -> None:
+def test_scenes_are_held_out_and_clicks_are_on_their_objects(source: Source) -> None:
     assert source.about["split"] == "heldout"
     for case in cases_of(source):
         ((x, y, label),) = case.clicks

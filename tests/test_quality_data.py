@@ -84,7 +84,7 @@ def test_written_scenes_score_as_the_world_does(tmp_path: Path) -> None:
     assert reports[0].box_iou == reports[1].box_iou
     assert [k.kind for k in reports[0].kinds] == [k.kind for k in reports[1].kinds]
     assert reports[0].languages["zh"].definition == reports[1].languages["zh"].definition
-    assert reports[0].languages["en"].colour.value is None  # a file does not say what colour things have
+    assert reports[0].languages["en"].colour.value is None  # a file does not say what colour objects have
     for ours, theirs in zip(cases_of(from_file), cases_of(from_world), strict=True):
         assert (ours.clicks, ours.box, ours.asks) == (theirs.clicks, theirs.box, theirs.asks)
         assert np.array_equal(ours.mask, theirs.mask)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from pam_edge.benchmarks.report.figure import WIDTH, Figure
 from pam_edge.benchmarks.report.growing import growths
 from pam_edge.benchmarks.report.growth import fit
 from pam_edge.benchmarks.report.page import all_charts, page
-from pam_edge.benchmarks.report.palette import COLOURS, contrast
+from pam_edge.benchmarks.report.palette import COLOURS
 from pam_edge.benchmarks.report.units import time_text
 
 
@@ -114,6 +116,18 @@ def test_pictures_are_drawn_in_light_and_dark(drawn: dict[str, list[Figure]]) ->
     assert tuple(int(COLOURS["dark"]["s0"][i : i + 2], 16) for i in (1, 3, 5)) in colours
 
 
+def contrast(a: str, b: str) -> float:
+    """Of two colours, as WCAG 2.2 defines it: 1 to 21."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 @pytest.mark.parametrize("light", ["light", "dark"])
 def test_colours_can_be_told_from_the_card(light: str) -> None:
     colours = COLOURS[light]  # type: ignore[index]
@@ -171,6 +185,20 @@ def test_the_command_writes_page_and_pictures(tmp_path: Path) -> None:
     result = pam_edge("report", rows, lines, "--out", out, "--png", tmp_path / "png")
     assert result.code == 0 and "pictures: 8" in result.err
     assert out.read_text().startswith("<!doctype html>") and len(list((tmp_path / "png").glob("*.png"))) == 8
+
+
+@pytest.mark.parametrize("package", ["altair", "vl_convert", "jinja2"])
+def test_without_the_extra(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    for name in [name for name in sys.modules if name.startswith("pam_edge.benchmarks.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    rows = tmp_path / "rows.jsonl"
+    put_rows(rows, [ROW])
+    refused(pam_edge("report", rows, "--out", tmp_path / "a.html"), 3, "pip install 'pam-edge[report]'")
+    evaluated = pam_edge("eval", "nano", "--world", "1", "--n", "1", "--out", tmp_path / "out")
+    refused(evaluated, 3, "pip install 'pam-edge[report]'")
+    assert not (tmp_path / "out").exists()  # known before anything slow
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

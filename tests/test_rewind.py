@@ -1,4 +1,4 @@
-"""Going back: frames in reverse, things followed from a later frame to the first, and the verb for it."""
+"""Going back: frames in reverse, objects followed from a later frame to the first, and the verb for it."""
 
 from __future__ import annotations
 
@@ -75,17 +75,17 @@ def test_what_cannot_be_gone_back_in_is_refused(tmp_path: Path) -> None:
         list(source)
 
 
-def test_a_thing_is_followed_back_to_where_it_came_from(tmp_path: Path) -> None:
+def test_a_object_is_followed_back_to_where_it_came_from(tmp_path: Path) -> None:
     pam, _ = video_pam(tmp_path)
     pictures = [scene(*([] if n in (4, 5) else [(12 + 3 * n, 20)])) for n in range(11)]
     prompts = {10: {1: Prompt(points=((42, 20, 1),))}, 7: {2: Prompt(box=(29, 16, 37, 24))}}
     events = list(follow(pam, reversed(pictures), prompts, Plan(length=11, backwards=True)))
-    found = {event.index: event.things for event in events if isinstance(event, Frame)}
+    found = {event.index: event.objects for event in events if isinstance(event, Frame)}
     assert list(found) == list(range(10, -1, -1))
-    assert [len(things) for things in found.values()] == [1] * 3 + [2] * 8
-    for index, things in found.items():
-        for thing in things:
-            assert thing.box == (None if index in (4, 5) else (8 + 3 * index, 16, 16 + 3 * index, 24))
+    assert [len(objects) for objects in found.values()] == [1] * 3 + [2] * 8
+    for index, objects in found.items():
+        for obj in objects:
+            assert obj.box == (None if index in (4, 5) else (8 + 3 * index, 16, 16 + 3 * index, 24))
     with pytest.raises(UsageError, match="followed alone"):
         Plan("clip", backwards=True)
 
@@ -114,7 +114,7 @@ def test_lines_and_film_of_going_back(tmp_path: Path) -> None:
     assert lines[0]["backwards"] is True and lines[0]["frames"] == 10
     seen = [line for line in lines if line["type"] == "frame"]
     assert [(line["frame"], line["time"]) for line in seen] == [(n, n / 8) for n in range(9, -1, -1)]
-    assert seen[0]["things"][0]["prompted"] and not seen[1]["things"][0]["prompted"]
+    assert seen[0]["objects"][0]["prompted"] and not seen[1]["objects"][0]["prompted"]
     with av.open(str(tmp_path / "out.mkv")) as shown:
         assert [f.time for f in shown.decode(video=0)] == pytest.approx([n / 8 for n in range(10)], abs=2e-3)
 

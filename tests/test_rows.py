@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
+import psutil
 import pytest
 
 from pam_edge.benchmarks.harness import machine
@@ -85,19 +92,17 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: bytes) -> None:
         read_rows(path)
 
 
-def fake_proc(folder: Path, stat: str, **processes: str) -> Path:
-    (folder / "stat").write_text(f"cpu  {stat} 0 0\ncpu0 1 2 3\n")
-    for pid, ticks in processes.items():
-        (folder / pid[1:]).mkdir(exist_ok=True)
-        fields = f"S {' '.join(['0'] * 10)} {ticks} 0 0"
-        (folder / pid[1:] / "stat").write_text(f"{pid[1:]} (a name) with ) in it) {fields}\n")
-    return folder
-
-
-def test_ticks_are_read_and_shared_out(tmp_path: Path) -> None:
-    """100 ticks pass: 30 ours, 20 of others, 10 stolen, the rest idle or waiting."""
-    before = Ticks.read([7], proc=fake_proc(tmp_path, "100 0 50 800 50 0 0 0", p7="10 5 1 1"))
-    after = Ticks.read([7, 8], proc=fake_proc(tmp_path, "140 0 60 830 60 0 0 10", p7="30 10 3 4"))
+def test_ticks_are_read_and_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 ticks pass: 30 ours, 20 of others, 10 stolen, the rest idle or waiting. Guests are users."""
+    machine_times = namedtuple("T", "user nice system idle iowait irq softirq steal guest guest_nice")
+    process_times = namedtuple("P", "user system children_user children_system iowait")
+    held = {7: process_times(0.10, 0.05, 0.01, 0.01, 9.0)}
+    monkeypatch.setattr(psutil, "cpu_times", lambda: machine_times(1.0, 0, 0.5, 8.0, 0.5, 0, 0, 0, 0.25, 0))
+    monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: held[pid]))
+    before = Ticks.read([7])
+    held = {7: process_times(0.30, 0.10, 0.03, 0.04, 9.0)}
+    monkeypatch.setattr(psutil, "cpu_times", lambda: machine_times(1.4, 0, 0.6, 8.3, 0.6, 0, 0, 0.1, 0.4, 0))
+    after = Ticks.read([7])
     assert before == Ticks(total=1000, busy=150, stolen=0, own=17)
     assert after == Ticks(total=1100, busy=210, stolen=10, own=47)
     watch = Watch(average_before=0.5)
@@ -116,11 +121,18 @@ def test_an_idle_machine_is_called_idle() -> None:
     assert load is not None and load.idle and load.others_mean == pytest.approx(0.02)
 
 
-def test_without_proc_the_load_is_unknown(tmp_path: Path) -> None:
-    assert Ticks.read([1], proc=tmp_path) is None
-    watch = Watch(average_before=0.0)
-    watch.note(None, None)
-    assert watch.load() is None
+def test_a_process_that_is_gone_has_no_ticks() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert Ticks.read([child.pid]).own == 0
+
+
+def test_own_work_is_own() -> None:
+    before, ends = Ticks.read([os.getpid()]), time.process_time() + 0.3
+    while time.process_time() < ends:
+        pass
+    after = Ticks.read([os.getpid()])
+    assert after.own - before.own >= 25 and after.total > before.total and after.busy > before.busy
 
 
 @pytest.mark.parametrize(("used", "refused"), [(3, False), (40, True)])

@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pam_edge.benchmarks.harness.result_lines import put_lines, read_lines
 from pam_edge.benchmarks.harness.rows import Machine, Row, put_rows, read_rows, stats
 from pam_edge.benchmarks.quality import schemes
 from pam_edge.benchmarks.quality.report import Report
-from pam_edge.benchmarks.quality.schemes import Accuracy, points_lost, put_lines, read_lines
+from pam_edge.benchmarks.quality.schemes import Accuracy, points_lost
 from pam_edge.benchmarks.quality.schemes_table import NONE, main, table
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import IntegrityError
@@ -22,7 +23,7 @@ FLOAT = Accuracy(
     bundle_bytes=8_200_000,
     world=41,
     scenes=60,
-    things=351,
+    objects=351,
     click_iou=0.84,
     box_iou=0.90,
     category=0.85,
@@ -95,12 +96,12 @@ def test_accuracy_is_points_against_float_on_the_same_scenes() -> None:
 
 def test_a_newer_line_takes_an_older_one_s_place(tmp_path: Path) -> None:
     path = tmp_path / "schemes.jsonl"
-    put_lines(path, [FLOAT, INT8])
-    put_lines(path, [msgspec.structs.replace(INT8, click_iou=0.5)])
-    assert [line.click_iou for line in read_lines(path)] == [0.84, 0.5]
+    put_lines(path, [FLOAT, INT8], Accuracy)
+    put_lines(path, [msgspec.structs.replace(INT8, click_iou=0.5)], Accuracy)
+    assert [line.click_iou for line in read_lines(path, Accuracy)] == [0.84, 0.5]
     path.write_text('{"schema": 2}\n')
     with pytest.raises(IntegrityError, match=r"schemes\.jsonl"):
-        read_lines(path)
+        read_lines(path, Accuracy)
 
 
 def test_bundles_are_measured_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +111,10 @@ def test_bundles_are_measured_by_one_command(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(schemes, "evaluate", lambda pam, source, *, langs: report)
     out = tmp_path / "schemes.jsonl"
     assert schemes.main(["nano", "--world", "271208", "--n", "500", "--out", str(out)]) == 0
-    (line,) = read_lines(out)
+    (line,) = read_lines(out, Accuracy)
     assert (line.variant, line.scheme, line.scenes) == ("nano", Bundle.open("nano").manifest.scheme, 500)
     assert line.click_iou == pytest.approx(report.click_iou.value, abs=1e-5)
-    assert line.things == report.cases
+    assert line.objects == report.cases
     assert schemes.main([str(tmp_path / "none"), "--out", str(out)]) == 2
 
 

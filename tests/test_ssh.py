@@ -227,7 +227,7 @@ def test_our_wheel_is_the_same_bytes_each_time_and_holds_no_torch_side(tmp_path:
 
 def test_a_device_s_python_chooses_its_packages() -> None:
     jetson = Platform((3, 10), "aarch64", "2.35")
-    assert jetson.lock["onnxruntime"] == "1.23.2" and len(jetson.lock) == 5
+    assert jetson.lock["onnxruntime"] == "1.23.2" and len(jetson.lock) == 6
     assert jetson.tags[0] == "manylinux_2_35_aarch64" and jetson.tags[-1] == "manylinux2014_aarch64"
     with pytest.raises(DeviceError, match=r"Python 3\.8"):
         _ = Platform((3, 8), "aarch64", "2.31").lock

@@ -18,7 +18,8 @@ from PIL import Image
 
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.image.preprocess import Prompt
-from pam_edge.quantize.calibration import Sample, Samples, calibrate, drawn_samples, feeds_of, folder_samples
+from pam_edge.quantize import calibration
+from pam_edge.quantize.calibration import Sample, Samples, calibrate, drawn_samples, folder_samples
 from pam_edge.quantize.observe import KEPT, Observer, Seen, best_range
 from pam_edge.quantize.sensitivity import EVERYTHING, block_of, keep_float, sensitivity
 from pam_edge.quantize.static import ONNXRUNTIME, TENSORRT, Static, find_layers, parameters, quantize_static
@@ -279,12 +280,18 @@ def test_calibration_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert made == [0, 1, 2, 3, 0, 1, 2, 3]
     low, high = ranges("whole", 0)["image"]
     assert -2.2 < low < -1 < 1 < high < 2.7
-    clicked, boxed = feeds_of("mask_decoder", samples(until=0), tmp_path / "cut", image_size=16, most=2)
+    clicked, boxed = first_feeds(samples(until=0), tmp_path / "cut")
     assert clicked["point_labels"].tolist() == [[1]]
     assert boxed["point_labels"].tolist() == [[2, 3]]
     assert clicked["image_embed"].shape == (1, 3, 16, 16)
     with pytest.raises(IntegrityError, match=r"calibration of mask_decoder.*another -o"):
         calibrate("perceiver", graph, [], samples(until=0), tmp_path / "cut", image_size=16)
+
+
+def first_feeds(samples: Samples, work: Path) -> list[dict[str, np.ndarray]]:
+    """What the first two runs of mask_decoder are fed; image_encoder is calibrated in `work`."""
+    runs = calibration._runs("mask_decoder", samples, work, 16)
+    return [run.feeds()[0] for run in runs[:2]]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
@@ -300,7 +307,7 @@ def test_damaged_calibration_is_said(tmp_path: Path, kind: str, damage: str) -> 
     with pytest.raises(IntegrityError, match=f"{kind}.npz cannot be read.*another -o"):
         if kind == "seen":
             calibrate("image_encoder", graph, ["image"], samples, work, image_size=16)
-        list(feeds_of("mask_decoder", samples, work, image_size=16, most=2))
+        first_feeds(samples, work)
 
 
 def test_a_folder_of_pictures(tmp_path: Path, photo: Path) -> None:

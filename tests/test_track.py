@@ -225,7 +225,7 @@ def test_a_raw_pipe_that_ends_in_the_middle_of_a_frame_is_told(tmp_path: Path, p
     assert count == (cut - whole.index(b"\n") - 1) // frame
     assert isinstance(error, IntegrityError) and "in the middle of a frame" in str(error)
     after = whole.index(b"\n") + 1 + 5 * frame
-    assert read("-", pipe=Pipe(whole[:after])) == (5, None), "nobody knows that there was to be more"
+    assert read("-", pipe=Pipe(whole[:after])) == (5, None), "that there was to be more shows nowhere"
     assert read("-", pipe=Pipe(whole[: after + 3]))[0] == 5
 
 
@@ -250,10 +250,10 @@ def test_results_are_written_as_they_come(tmp_path: Path) -> None:
     assert [line["type"] for line in lines][:2] == ["source", "frame"] and lines[-1]["type"] == "end"
     seen = [line for line in lines if line["type"] == "frame"]
     assert [line["frame"] for line in seen] == list(range(COUNT)) and seen[4]["time"] == 0.5
-    (thing,) = seen[3]["things"]
-    mask = coco_rle.decode(thing["mask"]["counts"], tuple(thing["mask"]["size"]))
-    x0, y0, x1, y1 = thing["box"]
-    assert thing["state"] == "seen" and mask[y0:y1, x0:x1].sum() == mask.sum() > 30
+    (obj,) = seen[3]["objects"]
+    mask = coco_rle.decode(obj["mask"]["counts"], tuple(obj["mask"]["size"]))
+    x0, y0, x1, y1 = obj["box"]
+    assert obj["state"] == "seen" and mask[y0:y1, x0:x1].sum() == mask.sum() > 30
     captions = [line for line in lines if line["type"] == "caption"]
     assert [(c["segment"], c["frames"]) for c in captions] == [(1, [0, 7]), (2, [8, 11])]
     first, second = (c["text"] for c in captions)
@@ -334,7 +334,7 @@ def test_a_source_that_breaks_leaves_readable_output(tmp_path: Path) -> None:
         ([], "nothing is pointed at"),
         (["--box", "1,1,9,9", "--caption", "all"], "stream, clip or none"),
         (["--box", "1,1,9,9", "--every", "0"], "a number of frames, or change"),
-        (["--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "3,3"], "several boxes"),
+        (["--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "3,3"], "several objects"),
         (["--box", "1,1,9,9", "--out", "film.gif"], "has to end in .mp4, .mkv"),
         (["--box", "1,1,9,9", "--lang", "fr"], "en or zh"),
         (["--box", "1,1,9,9", "--json", "same.mkv", "--out", "./same.mkv"], "is the file of --out"),
@@ -375,8 +375,8 @@ def test_the_command_follows_and_tells(exported: Exported, tmp_path: Path) -> No
     documents = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [d["type"] for d in documents].count("frame") == 4 and documents[-1]["error"] is None
     captions = [d for d in documents if d["type"] == "caption"]
-    assert [c["thing"] for c in captions] == [1, 2] and all(len(c["token_ids"]) <= 3 for c in captions)
-    assert "ms a frame (median): encode" in told.err and "thing 1: " in told.out
+    assert [c["object"] for c in captions] == [1, 2] and all(len(c["token_ids"]) <= 3 for c in captions)
+    assert "ms a frame (median): encode" in told.err and "object 1: " in told.out
     odd = place.rename(tmp_path / os.fsdecode(b"f\xff"))  # a name that is no text
     assert pam_edge("track", exported.bundle, odd, "--point", "20,20", "--json", lines).code == 0
     assert json.loads(lines.read_text().splitlines()[0])["name"] == str(odd)

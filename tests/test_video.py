@@ -34,7 +34,7 @@ def test_a_square_is_followed_lost_and_found_again(
     for n, at in enumerate(path):
         prompts = {1: Prompt(points=((12, 20, 1),))} if n == 0 else None
         frame = tracker.step(scene(*([] if n in hidden else [at])), prompts)
-        (found,) = frame.things
+        (found,) = frame.objects
         assert frame.index == found.frame == n
         if n in hidden:
             assert not found.visible and found.object_score < 0 and not found.mask.any()
@@ -45,13 +45,13 @@ def test_a_square_is_followed_lost_and_found_again(
     assert given == {slots[0]} if isinstance(slots[0], int) else len(given) > 1
 
 
-def test_things_share_one_look_at_each_frame(tmp_path: Path) -> None:
+def test_objects_share_one_look_at_each_frame(tmp_path: Path) -> None:
     pam, log = video_pam(tmp_path)
     tracker = Tracker(pam)
     tracker.step(scene((10, 10), (50, 50)), {2: Prompt(box=(46, 46, 54, 54)), 1: Prompt(box=(6, 6, 14, 14))})
     frame = tracker.step(scene((12, 10), (47, 50)))
-    assert [found.thing for found in frame.things] == [1, 2] == list(tracker.things)
-    assert [place(found) for found in frame.things] == [(12, 10), (47, 50)]
+    assert [found.object for found in frame.objects] == [1, 2] == list(tracker.objects)
+    assert [place(found) for found in frame.objects] == [(12, 10), (47, 50)]
     assert log.graphs.count("image_encoder") == 2
     assert log.graphs.count("memory_attention") == 2
     assert log.graphs.count("mask_decoder") == log.graphs.count("memory_encoder") == 4
@@ -62,17 +62,17 @@ def test_a_later_frame_can_be_prompted_and_corrected(tmp_path: Path) -> None:
     tracker = Tracker(pam)
     tracker.step(scene((10, 10), (50, 50)), {1: Prompt(box=(6, 6, 14, 14))})
     late = tracker.step(scene((10, 10), (50, 50)), {2: Prompt(points=((50, 50, 1),))})
-    assert [place(found) for found in late.things] == [(10, 10), (50, 50)]
+    assert [place(found) for found in late.objects] == [(10, 10), (50, 50)]
     runs = len(log.graphs)
     right = tracker.correct({1: Prompt(points=((50, 50, 1),))})
-    assert [(found.thing, place(found)) for found in right.things] == [(1, (50, 50))]
+    assert [(found.object, place(found)) for found in right.objects] == [(1, (50, 50))]
     assert log.graphs[runs:] == ["mask_decoder", "memory_encoder"]  # nothing is encoded or attended to again
     mask = log.feeds[runs]
     assert mask["has_mask"] == 1 and mask["no_memory"] == 0, "clicks refine the mask in the light of memory"
     after = tracker.step(scene((10, 10), (52, 50)))
-    assert place(after.things[0]) == (52, 50), "the correction is what is followed"
+    assert place(after.objects[0]) == (52, 50), "the correction is what is followed"
     anew = tracker.step(scene((10, 10), (52, 50)), {1: Prompt(box=(6, 6, 14, 14))})
-    assert place(anew.things[0]) == (10, 10)
+    assert place(anew.objects[0]) == (10, 10)
 
 
 def test_backwards_sees_the_frames_after(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_backwards_sees_the_frames_after(tmp_path: Path) -> None:
     tracker = Tracker(pam)
     frames = [scene((12 + 2 * n, 20)) for n in range(12)]
     tracker.step(frames[6], {1: Prompt(points=((24, 20, 1),))}, at=6)
-    forward = [place(tracker.step(frames[n], at=n).things[0]) for n in range(7, 12)]
+    forward = [place(tracker.step(frames[n], at=n).objects[0]) for n in range(7, 12)]
     assert forward == [(12 + 2 * n, 20) for n in range(7, 12)]
-    backward = [place(tracker.step(frames[n], at=n).things[0]) for n in range(5, -1, -1)]
+    backward = [place(tracker.step(frames[n], at=n).objects[0]) for n in range(5, -1, -1)]
     assert backward == [(12 + 2 * n, 20) for n in range(5, -1, -1)]
     ages = [f["memory_age"][0].tolist() for f in log.feeds if "memory_age" in f]
     # After turning, those that lie ahead now count as well, as far as they are still kept.
@@ -99,7 +99,7 @@ def test_only_what_is_needed_is_kept(tmp_path: Path) -> None:
         held.append(tracker.remembered)
     assert max(held) == CONFIG.max_obj_ptrs  # the prompted frame, and one less than it of the others
     tracker.forget(1)
-    assert tracker.remembered == 0 and tracker.things == ()
+    assert tracker.remembered == 0 and tracker.objects == ()
 
 
 def remembered(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,5 +194,5 @@ def test_prompts_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     runs = len(log.graphs)
     with pytest.raises(UsageError, match="outside the picture"):
         tracker.step(scene((20, 20)), {2: Prompt(points=((70, 1, 1),))})
-    assert len(log.graphs) == runs and tracker.things == (1,)
+    assert len(log.graphs) == runs and tracker.objects == (1,)
     assert tracker.step(scene((20, 22))).index == 1

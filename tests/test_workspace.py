@@ -12,7 +12,7 @@ from small_bundle import small_bundle
 
 from pam_edge.bundle.manifest import MANIFEST
 from pam_edge.core.errors import EnvironmentProblem, IntegrityError, UsageError, WontFitError
-from pam_edge.export.driver.workspace import LOCK, PARTIAL, STATE, Workspace, files_under
+from pam_edge.export.driver.workspace import LOCK, PARTIAL, STATE, Workspace
 
 OPTIONS = {"target": "cpu", "weights": "random:nano"}
 
@@ -75,7 +75,9 @@ def test_a_folder_of_files_is_kept_resumed_and_replaced(tmp_path: Path) -> None:
             for name in inside:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_bytes(name.encode())
-            names = files_under(place)
+            names = tuple(
+                sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+            )
         assert sorted(inside) == list(names)
         work.keep("m", names)
 

@@ -68,7 +68,7 @@ def test_scenes_keep_their_promises() -> None:
             assert o.neighbour is None or scene.objects[o.neighbour] is not o
 
 
-def test_a_mask_is_where_the_picture_changes_when_the_thing_is_taken_away() -> None:
+def test_a_mask_is_where_the_picture_changes_when_the_object_is_taken_away() -> None:
     ground = background(np.random.default_rng(3), 256, 256)
     sprites = [
         draw(Look("umbrella", "red", "dotted"), Pose(90, 100, 120, 20)),

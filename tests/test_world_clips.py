@@ -136,15 +136,15 @@ def test_held_out_clips_show_only_held_out_targets(clips: list[Clip]) -> None:
         assert all(is_held_out(s.by) for s in held.segments if isinstance(s.by, Combo))
 
 
-def test_every_thing_of_a_clip_has_its_pixels_and_its_name(clips: list[Clip]) -> None:
+def test_every_object_of_a_clip_has_its_pixels_and_its_name(clips: list[Clip]) -> None:
     for c in clips:
-        number = len(c.things) - 1  # what may cover the target comes last, the target before it
-        assert c.things[number - 1] == c.target
+        number = len(c.objects) - 1  # what may cover the target comes last, the target before it
+        assert c.objects[number - 1] == c.target
         assert ((c.owners == number) == c.masks).all()
-        assert c.owners.max() <= len(c.things)
+        assert c.owners.max() <= len(c.objects)
         covered = [s for s in c.segments if s.event == "covered"]
         assert bool((c.owners == number + 1).any()) == bool(covered)
-        assert all(s.by == c.things[-1] for s in covered)
+        assert all(s.by == c.objects[-1] for s in covered)
 
 
 def _alone(sprite: Sprite) -> Image.Image:

@@ -27,19 +27,19 @@ def test_images_come_back_as_they_were(tmp_path: Path) -> None:
     path = write_images(tmp_path, 5, 3, "heldout")
     records = read_annotations(path, tmp_path)
     scenes = [synthetic.scene(nth_seed(5, i), "heldout") for i in range(3)]
-    things = [(scene, k) for scene in scenes for k in range(len(scene.objects))]
-    assert len(records) == len(things)
-    for record, (scene, k) in zip(records, things, strict=True):
+    objects = [(scene, k) for scene in scenes for k in range(len(scene.objects))]
+    assert len(records) == len(objects)
+    for record, (scene, k) in zip(records, objects, strict=True):
         assert isinstance(record, ImageRecord)
         (picture,) = pictures_of(record, tmp_path)
         assert np.array_equal(np.array(Image.open(picture)), scene.image)
-        thing = scene.objects[k]
-        assert record.bbox == tuple(thing.box)
+        obj = scene.objects[k]
+        assert record.bbox == tuple(obj.box)
         assert isinstance(record.segmentation, Rle)
-        assert np.array_equal(as_mask(record.segmentation), thing.mask)
+        assert np.array_equal(as_mask(record.segmentation), obj.mask)
         assert record.points is not None and record.labels == (1,)
         x, y = record.points[0]
-        assert thing.mask[int(y), int(x)]
+        assert obj.mask[int(y), int(x)]
         assert record.conversations[0].value == "<image>\nClassify this subject and provide its label."
         answers = [turn.value for turn in record.conversations if turn.speaker == "gpt"]
         assert answers == [

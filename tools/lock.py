@@ -31,8 +31,15 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = "3.10"
-DEV = ("export", "android", "apple", "hub", "video", "eval", "report", "dev")
-DEVICE = ("numpy", "onnxruntime", "pillow", "tokenizers", "msgspec")  # no command line there: no typer
+DEV = ("export", "android", "apple", "hub", "video", "bench", "eval", "report", "dev")
+DEVICE = (
+    "numpy",
+    "onnxruntime",
+    "pillow",
+    "tokenizers",
+    "msgspec",
+    "psutil",
+)  # no command line there: no typer
 _DIGEST = re.compile(r"^# resolved from: sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 

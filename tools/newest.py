@@ -1,4 +1,4 @@
-"""Say where the packages installed here differ from a lock: `python tools/newest.py requirements/dev.txt`."""
+"""Say where the packages installed here differ from what locks hold: `python tools/newest.py LOCK ...`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def differences(lock: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 
 def main() -> int:
     """Print the differences; how many there are is no failure."""
-    lock = locked(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    lock = locked("".join(Path(name).read_text(encoding="utf-8") for name in sys.argv[1:]))
     here = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in distributions()}
     found = differences(lock, {name: version for name, version in here.items() if name != "pam-edge"})
     print("\n".join(found) or "the newest that is allowed is what is locked")  # noqa: T201 - a command of its own

@@ -1,5 +1,5 @@
-"""The first minute: a rendered scene, a click on three of its things, their masks and words, one picture;
-then a rendered clip, a box around a thing, its masks and what happens to it, one short film.
+"""The first minute: a rendered scene, a click on three of its objects, their masks and words, one picture;
+then a rendered clip, a box around an object, its masks and what happens to it, one short film.
 
     python -m pam_edge.benchmarks.demo BUNDLE --out FOLDER [--first]
 
@@ -56,7 +56,7 @@ def first(folder: Path, out: Path) -> None:
     picture = Image.fromarray(scene.image)
     out.mkdir(parents=True, exist_ok=True)
     picture.save(out / "scene.png")
-    biggest = max(scene.objects, key=lambda thing: int(thing.mask.sum()))
+    biggest = max(scene.objects, key=lambda obj: int(obj.mask.sum()))
     x, y = synthetic.centre_click(biggest.mask)
     with pam_edge.load(folder) as pam:
         result = pam(picture, point=(x, y))
@@ -82,9 +82,9 @@ def show(folder: Path, out: Path) -> None:
     pam = pam_edge.load(bundle)
     seen = pam.look(picture)
     found: list[Shown] = []
-    biggest = sorted(scene.objects, key=lambda thing: -int(thing.mask.sum()))[:THINGS]
-    for number, thing in enumerate(biggest, start=1):
-        x, y = synthetic.centre_click(thing.mask)
+    biggest = sorted(scene.objects, key=lambda obj: -int(obj.mask.sum()))[:THINGS]
+    for number, obj in enumerate(biggest, start=1):
+        x, y = synthetic.centre_click(obj.mask)
         region = pam.segment(seen, Prompt(points=((x, y, 1),)))
         description = pam.describe(region, TASKS, max_tokens=MAX_TOKENS)
         for _ in description:

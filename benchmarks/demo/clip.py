@@ -1,4 +1,4 @@
-"""The demo's clip: one thing of a rendered clip, boxed on its first frame, followed and told as a stream.
+"""The demo's clip: one object of a rendered clip, boxed on its first frame, followed and told as a stream.
 
 Written as an animated picture, which needs nothing but Pillow, and as a strip of its frames. Knows a bundle
 and the rendered world.
@@ -34,7 +34,7 @@ HOLD_MS = 2500  # the last frame
 MAX_TOKENS = 64
 _WIDTH = 600  # pixels of the animated picture
 _COLUMN, _SIZE, _GAP = 380, 17, 18  # a strip's picture, type and space, pixels
-_THING = 1
+_OBJECT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +55,17 @@ def tell(pam: Pam, seed: int = SEED) -> Told:
     length = filmed.segments[0].stop
     plan = Plan("stream", every=length, length=len(filmed.frames), max_tokens=MAX_TOKENS)
     subtitles = Subtitles()
-    for event in follow(pam, map(Image.fromarray, filmed.frames), {0: {_THING: told.prompt}}, plan):
+    for event in follow(pam, map(Image.fromarray, filmed.frames), {0: {_OBJECT: told.prompt}}, plan):
         match event:
             case Frame():
-                told.masks.append(event.things[0].mask)
-                told.words.append(subtitles.words.get(_THING, ""))
+                told.masks.append(event.objects[0].mask)
+                told.words.append(subtitles.words.get(_OBJECT, ""))
             case Words():
                 subtitles.take(event)
             case Caption():
                 subtitles.take(event)
                 told.captions.append(event)
-    told.words.append(subtitles.words.get(_THING, ""))  # what is said when all is over
+    told.words.append(subtitles.words.get(_OBJECT, ""))  # what is said when all is over
     return told
 
 
@@ -77,10 +77,10 @@ def animate(told: Told, path: Path) -> None:
     pages: list[Image.Image] = []
     last = len(told.masks) - 1
     for n in [*range(last + 1), last]:
-        pointed = {_THING: told.prompt} if n == 0 else {}
+        pointed = {_OBJECT: told.prompt} if n == 0 else {}
         words = told.words[len(pages)]
-        picture, masks = Image.fromarray(told.filmed.frames[n]), {_THING: told.masks[n]}
-        page = screen.drawn(picture, masks, {_THING: words}, pointed)
+        picture, masks = Image.fromarray(told.filmed.frames[n]), {_OBJECT: told.masks[n]}
+        page = screen.drawn(picture, masks, {_OBJECT: words}, pointed)
         size = _WIDTH, round(page.height * _WIDTH / page.width)
         pages.append(page.resize(size, Image.Resampling.LANCZOS))
     durations = [FRAME_MS] * (len(pages) - 1) + [HOLD_MS]
@@ -91,7 +91,7 @@ def animate(told: Told, path: Path) -> None:
 def strip(told: Told) -> Image.Image:
     """The first frame with its box, then of every segment a frame from its middle, and its caption."""
     columns: list[tuple[int, str, str, Mapping[int, Prompt]]] = [
-        (0, "what is pointed at", "", {_THING: told.prompt})
+        (0, "what is pointed at", "", {_OBJECT: told.prompt})
     ]
     for caption in told.captions:
         first, last = caption.frames
@@ -101,13 +101,13 @@ def strip(told: Told) -> Image.Image:
 
 
 def _telling(told: Told, first: int, last: int) -> int:
-    """The segment's middle frame; where nothing of the thing is to be seen there, the last before it."""
+    """The segment's middle frame; where nothing of the object is to be seen there, the last before it."""
     middle = (first + last + 1) // 2
     return max((n for n in range(first, middle + 1) if told.filmed.masks[n].any()), default=middle)
 
 
 def _photo(told: Told, n: int, prompts: Mapping[int, Prompt]) -> Image.Image:
-    photo = draw(Image.fromarray(told.filmed.frames[n]), [Shown(told.masks[n], prompts.get(_THING))])
+    photo = draw(Image.fromarray(told.filmed.frames[n]), [Shown(told.masks[n], prompts.get(_OBJECT))])
     return photo.resize((_COLUMN, round(photo.height * _COLUMN / photo.width)), Image.Resampling.LANCZOS)
 
 

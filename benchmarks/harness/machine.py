@@ -1,6 +1,6 @@
 """The machine a measurement runs on: what it is, how fast it reads, and how much of it others use meanwhile.
 
-Reads Linux's /proc; elsewhere the share of others is unknown and a measurement says so. Knows no engine.
+Processor time is read by psutil. Knows no engine.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.core.system_info import available_memory, cores, cpu_features, total_memory
 from pam_edge.runtimes.common.registry import engine_version
 
+try:
+    import psutil
+except ImportError as e:
+    raise EnvironmentProblem("measuring needs psutil: pip install 'pam-edge[bench]'") from e
+
 IDLE = 0.05  # share of all cores that others may use while something is measured
-_PROC = Path("/proc")
+_CPUINFO = Path("/proc/cpuinfo")  # psutil does not know what a processor is called
 _READ = 512 << 20  # bytes each thread reads: many times any cache
 _HERE = Path(__file__).resolve().parent
 
@@ -96,7 +101,7 @@ def read_bandwidth(threads: int, *, size: int = _READ, rounds: int = 7) -> tuple
 
 @dataclass(frozen=True)
 class Ticks:
-    """Processor time since boot, in the system's ticks over all cores."""
+    """Processor time since boot over all cores, in hundredths of a second."""
 
     total: int
     busy: int
@@ -104,15 +109,16 @@ class Ticks:
     own: int
 
     @classmethod
-    def read(cls, pids: Iterable[int], *, proc: Path = _PROC) -> Ticks | None:
-        """Now; `own` is the time of the processes `pids`. None where the system does not say."""
-        try:
-            fields = [int(n) for n in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
-        except (OSError, ValueError):
-            return None
-        user, nice, system, idle, waiting, irq, soft, stolen = fields
-        total = user + nice + system + idle + waiting + irq + soft + stolen
-        return cls(total, total - idle - waiting, stolen, sum(_process_ticks(pid, proc) for pid in pids))
+    def read(cls, pids: Iterable[int]) -> Ticks:
+        """Now; `own` is the time of the processes `pids` and of their children that ended."""
+        times = psutil.cpu_times()
+        stolen = getattr(times, "steal", 0.0)  # Linux alone knows this and the next
+        waiting = getattr(times, "iowait", 0.0)
+        # A guest's time is part of its user's.
+        total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        busy = total - times.idle - waiting
+        own = sum(_process_seconds(pid) for pid in pids)
+        return cls(*(round(seconds * 100) for seconds in (total, busy, stolen, own)))
 
     def since(self, before: Ticks) -> tuple[int, int, int]:
         """Ticks that passed: all, those of others, stolen ones."""
@@ -128,10 +134,8 @@ class Watch:
     average_before: float = field(default_factory=lambda: os.getloadavg()[0])
     _spans: list[tuple[int, int, int]] = field(default_factory=list)  # all ticks, others', stolen
 
-    def note(self, before: Ticks | None, after: Ticks | None) -> None:
+    def note(self, before: Ticks, after: Ticks) -> None:
         """A span between two readings of the same processes."""
-        if before is None or after is None:
-            return
         self.add(after.since(before))
 
     def add(self, span: tuple[int, int, int]) -> None:
@@ -139,7 +143,7 @@ class Watch:
         self._spans.append(span)
 
     def load(self) -> Load | None:
-        """What was noted, None where the system did not say."""
+        """What was noted, None where no time passed."""
         total = sum(span for span, _, _ in self._spans)
         if not total:
             return None
@@ -174,14 +178,13 @@ def bandwidth_of(samples: list[int], size: int) -> float:
     return size / statistics.median(samples) * 1e9
 
 
-def _process_ticks(pid: int, proc: Path) -> int:
-    """Ticks of a process and of its children that ended, 0 once it is gone."""
+def _process_seconds(pid: int) -> float:
+    """Processor time of a process and of its children that ended, 0 once it is gone."""
     try:
-        # The name, in brackets, may hold anything.
-        after_name = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return sum(int(n) for n in after_name[11:15])
+        times = psutil.Process(pid).cpu_times()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def cpu_name() -> str | None:
@@ -193,7 +196,7 @@ def cpu_name() -> str | None:
 
 def _processor() -> str | None:
     try:
-        text = (_PROC / "cpuinfo").read_text()
+        text = _CPUINFO.read_text()
     except OSError:
         return platform.processor() or None
     for line in text.splitlines():

@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from pam_edge.core.errors import IntegrityError, UsageError, cannot_write
+from pam_edge.benchmarks.harness.result_lines import put_lines, read_lines, replace_file
+from pam_edge.core.errors import UsageError
 
 Unit = Literal["ns", "bytes", "uJ"]
 
@@ -178,15 +179,7 @@ def against(
 
 def read_rows(path: Path) -> list[Row]:
     """Every row of a file, none where there is no file. Raises IntegrityError for a line that is no row."""
-    if not path.exists():
-        return []
-    rows: list[Row] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            rows.append(msgspec.json.decode(line, type=Row))
-        except msgspec.DecodeError as e:
-            raise IntegrityError(f"{path}, line {number} is no row: {e}; move the file away") from e
-    return rows
+    return read_lines(path, Row)
 
 
 def read_file(path: Path) -> list[Row]:
@@ -201,22 +194,9 @@ def put_rows(path: Path, rows: Iterable[Row]) -> None:
 
     Raises like `read_rows`, and WontFitError or EnvironmentProblem where it cannot be written.
     """
-    held = {row.key: row for row in read_rows(path)}
-    held |= {row.key: row for row in rows}
-    _write(path, b"".join(msgspec.json.encode(row) + b"\n" for row in held.values()))
+    put_lines(path, rows, Row)
 
 
 def write_rows(path: Path, text: str) -> None:
     """Rows that are text already, as a file; whole or not at all. Raises like `put_rows`."""
-    _write(path, text.encode() + b"\n")
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
+    replace_file(path, text.encode() + b"\n")

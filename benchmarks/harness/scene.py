@@ -24,9 +24,9 @@ def picture() -> Image.Image:
 
 
 def clicks(count: int) -> list[tuple[float, float]]:
-    """Different points of that picture, the first in the middle of its biggest thing."""
+    """Different points of that picture, the first in the middle of its biggest object."""
     scene = _scene()
-    biggest = max(scene.objects, key=lambda thing: int(thing.mask.sum()))
+    biggest = max(scene.objects, key=lambda obj: int(obj.mask.sum()))
     height, width = scene.image.shape[:2]
     random = np.random.default_rng(_SEED)
     others = [(float(x) * width, float(y) * height) for x, y in random.uniform(0.05, 0.95, (count - 1, 2))]
@@ -40,14 +40,14 @@ def calibration(count: int) -> list[Image.Image]:
 
 
 def boxes(count: int) -> list[tuple[float, float, float, float]]:
-    """Boxes around things of that picture, the biggest first; where it has fewer, they are moved aside."""
+    """Boxes around objects of that picture, the biggest first; where it has fewer, they are moved aside."""
     scene = _scene()
-    things = sorted(scene.objects, key=lambda thing: -int(thing.mask.sum()))
+    objects = sorted(scene.objects, key=lambda obj: -int(obj.mask.sum()))
     height, width = scene.image.shape[:2]
     found: list[tuple[float, float, float, float]] = []
     for number in range(count):
-        x, y, w, h = things[number % len(things)].box
-        aside = 3 * (number // len(things))
+        x, y, w, h = objects[number % len(objects)].box
+        aside = 3 * (number // len(objects))
         left, top = min(x + aside, width - 2), min(y + aside, height - 2)
         found.append((left, top, min(left + w, width), min(top + h, height)))
     return found

@@ -15,7 +15,7 @@ _TITLES = {
     "clicks": "Clicks on one picture",
     "bundle": "One click in a fresh process",
     "image": "One click, one answer",
-    "video": "Following things through a video",
+    "video": "Following objects through a video",
     "decode": "Language decoder alone, by prompt",
     "claims": "PAM beside other systems, rebuilt",
 }

@@ -17,6 +17,7 @@ from pam_edge.benchmarks.harness.rows import Series
 EVERY = 0.02  # seconds
 POINTS = 240  # of a series that is kept
 _KINDS = {"VmHWM": "peak", "RssAnon": "own", "RssFile": "mapped"}
+# Read here, not by psutil: it has neither VmHWM on Linux nor a way to begin a peak anew.
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 

@@ -143,7 +143,7 @@ class Rebuilt:
         return found
 
     def _focal(self, shot: Image.Image, size: int) -> Floats:
-        """The whole picture, then what is around the thing at three times its size."""
+        """The whole picture, then what is around the object at three times its size."""
         context = self._tower(pixels(shot, size), "features")
         left, top, right, bottom = boxes(1)[0]
         wide, high = right - left, bottom - top

@@ -37,7 +37,7 @@ def samples_for(choice: str | None, *, variant: str, random: bool, image_size: i
 
 
 def world_samples(*, count: int = PICTURES, seed: int = SEED) -> Samples:
-    """Scenes of the rendered world, a click on one thing and a box around another."""
+    """Scenes of the rendered world, a click on one object and a box around another."""
 
     def at(n: int) -> Sample:
         drawn = scene(nth_seed(seed, n), "train")

@@ -1,4 +1,4 @@
-"""What an evaluation asks and what comes back: pictures, things in them, truths, answers. Records only.
+"""What an evaluation asks and what comes back: pictures, objects in them, truths, answers. Records only.
 
 Filled from the rendered world (`world_cases.py`) or from PAM-format annotations (`annotations.py`); read by
 `pictures.py`. Knows no model and no metric.
@@ -18,7 +18,7 @@ from pam_edge.image.preprocess import ImageSource
 from pam_edge.pipeline.results import Answer, Region
 from pam_edge.text.tokenization import Lang
 
-LABEL, DEFINITION, CAPTIONS = "recognize", "explain", ("brief", "detailed")
+LABEL, DEFINITION = "recognize", "explain"
 QUESTION = "question"  # a question of the data's own; its answer is scored as a caption
 
 
@@ -34,7 +34,7 @@ class Ask:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One thing to point at. `clicks` (x, y, label) and `box` (x0, y0, x1, y1) in pixels; at least one is
+    """One object to point at. `clicks` (x, y, label) and `box` (x0, y0, x1, y1) in pixels; at least one is
     there.
     """
 
@@ -61,7 +61,7 @@ class Source:
     """Where pictures come from: `pictures()` yields them one by one, `count` of them.
 
     `about` describes the data in the report. `colour_of` reads the first colour a caption names; None where
-    the data does not say what colour a thing has.
+    the data does not say what colour an object has.
     """
 
     about: Mapping[str, Any]

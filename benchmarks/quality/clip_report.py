@@ -20,7 +20,7 @@ SCHEMA = 1
 
 
 class Masks(msgspec.Struct, frozen=True):
-    """Mean IoU over the frames, the prompted one among them, on which any of the thing shows; then shares of
+    """Mean IoU over the frames, the prompted one among them, on which any of the object shows; then shares of
     frames.
     """
 
@@ -28,7 +28,7 @@ class Masks(msgspec.Struct, frozen=True):
     hidden: Cell  # the target, of clips in which it is covered or leaves the picture meanwhile
     found_again: Cell  # of those, the frames after the one on which least of it showed
     in_sight: Cell  # the target, of the other clips
-    bystander: Cell  # a thing that lies still, from a click
+    bystander: Cell  # an object that lies still, from a click
     seen: Cell  # frames on which any of the target shows, with a mask that is not empty
     absent: Cell  # frames on which nothing of it shows, with an empty mask
 
@@ -38,9 +38,9 @@ class Told(msgspec.Struct, frozen=True):
 
     event: Cell  # segments whose caption tells what happens and nothing else
     event_in_full: Cell  # and the side it leaves by, and what covers it
-    same_name: Cell  # streams that name the thing's kind, and the same in every segment
+    same_name: Cell  # streams that name the object's kind, and the same in every segment
     right_name: Cell  # and the right one
-    colour: Cell  # streams whose first caption names the thing's colour
+    colour: Cell  # streams whose first caption names the object's colour
     exact: Cell  # segments' captions, word for word
     clip_events: Cell  # events of a whole clip's caption, told in their place
     clip_exact: Cell  # whole clips' captions, word for word
@@ -52,16 +52,16 @@ class Motion(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
-    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]
     clips: int
     frames: int  # that were looked at
     masks: Masks
     languages: dict[str, Told]
-    lost: int  # segments in which the thing was never found, and so nothing said
+    lost: int  # segments in which the object was never found, and so nothing said
     cut_off: int  # captions that reached `max_tokens`
     max_tokens: int
     seconds: dict[str, float]  # total, and the parts of it
+    machine: dict[str, str] = {}  # processor, kind of CPU as engines see it, engine; rows of before have none
 
 
 def masks(figures: Figures) -> Masks:

@@ -1,4 +1,4 @@
-"""Scores of a model that follows a thing through a clip of the world and tells what happens to it.
+"""Scores of a model that follows an object through a clip of the world and tells what happens to it.
 
 Masks and words go in, figures come out: lists of numbers by name, to be averaged. Knows no model, no engine.
 """
@@ -28,11 +28,11 @@ from pam_edge.benchmarks.synthetic import (
 Figures = dict[str, list[float]]
 HIDING = ("covered", "leave and return", "leave")
 LONG = 32  # frames followed
-_SMALL = 200  # pixels: of a thing that lies still, less is not clicked on
+_SMALL = 200  # pixels: of an object that lies still, less is not clicked on
 
 
 class Subject(NamedTuple):
-    """A thing to follow: pointed at on the first frame of the window by a box (x0, y0, x1, y1), or else by a
+    """An object to track: pointed at on the first frame of the window by a box (x0, y0, x1, y1), or by a
     click (x, y). `masks` bool [T, H, W] is what shows of it in the window.
     """
 
@@ -54,14 +54,14 @@ def window(filmed: Clip) -> tuple[int, bool]:
 
 
 def subjects(filmed: Clip) -> tuple[Subject, ...]:
-    """What is followed through the window: the target from its box, and from a click inside it one thing that
-    lies still, where enough of one shows.
+    """What is tracked through the window: the target from its box, and from a click inside it one object
+    that lies still, where enough of one shows.
     """
     first, _ = window(filmed)
     frames = slice(first, first + LONG)
     found = [Subject("target", box_at(filmed, first), None, filmed.masks[frames])]
     still = filmed.owners[frames] == 1
-    if len(filmed.things) > 2 and still[0].sum() > _SMALL:
+    if len(filmed.objects) > 2 and still[0].sum() > _SMALL:
         click = random_click(still[0], np.random.default_rng(filmed.seed))
         found.append(Subject("bystander", None, click, still))
     return tuple(found)
@@ -82,10 +82,7 @@ def add_window(
     Of the target also: "hidden" the frames of windows in which it is hidden meanwhile, "in sight" those of
     the others; "found again" the frames after the one on which least of it showed.
     """
-    ious = {
-        thing.name: add_masks(figures, thing.name, found[thing.name], thing.masks)
-        for thing in subjects(filmed)
-    }
+    ious = {obj.name: add_masks(figures, obj.name, found[obj.name], obj.masks) for obj in subjects(filmed)}
     first, hidden = window(filmed)
     of_target = np.array(ious["target"])
     _put(figures, "hidden mIoU" if hidden else "in sight mIoU", of_target)

@@ -1,7 +1,7 @@
 """How well a bundle follows and tells clips of the rendered world: through its own tracker and captions.
 
 One pass over a clip's frames, one look at each: the target through the whole clip, for its caption; segment
-by segment, as a stream; and the target beside a thing that lies still through the 32 frames of the window.
+by segment, as a stream; and the target beside an object that lies still through the 32 frames of the window.
 What counts as right is in `clip_scores.py`. Knows no options and no files.
 """
 
@@ -34,7 +34,7 @@ from pam_edge.video.clip_caption import Clip
 from pam_edge.video.tracker import Frame, Tracker
 
 Mask = npt.NDArray[np.bool_]
-_THING = 1
+_OBJECT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +111,13 @@ class _Run:
         self._pam, self._filmed = pam, filmed
         self._langs, self._max_tokens = langs, max_tokens
         self._first, _ = clip_scores.window(filmed)
-        self._things = clip_scores.subjects(filmed)
+        self._objects = clip_scores.subjects(filmed)
         self._window = Tracker(pam, length=LONG)
         self._whole = Tracker(pam, length=len(filmed.frames))
         self._clip = Clip(pam, length=len(filmed.frames))
         self._start = Prompt(box=clip_scores.box_at(filmed, 0))
         self._stream = Stream(pam, self._start, langs=langs, max_tokens=max_tokens)
-        self._found: dict[str, list[Mask]] = {thing.name: [] for thing in self._things}
+        self._found: dict[str, list[Mask]] = {obj.name: [] for obj in self._objects}
         self._said: dict[Lang, list[str]] = {lang: [] for lang in langs}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.lost = self.cut_off = 0
@@ -134,7 +134,7 @@ class _Run:
             if self._first <= n < self._first + LONG:
                 self._keep(self._window.step(picture, self._prompts() if n == self._first else None))
                 clock = self._took("window", clock)
-            self._clip.add(self._whole.step(picture, {_THING: self._start} if n == 0 else None).things[0])
+            self._clip.add(self._whole.step(picture, {_OBJECT: self._start} if n == 0 else None).objects[0])
             clock = self._took("whole", clock)
             if n in starts:
                 self._stream.begin(starts[n])
@@ -157,11 +157,11 @@ class _Run:
         return Followed(self._filmed, self._found, ious, self._said, texts)
 
     def _prompts(self) -> dict[int, Prompt]:
-        return {number: _prompt(thing) for number, thing in enumerate(self._things, start=1)}
+        return {number: _prompt(obj) for number, obj in enumerate(self._objects, start=1)}
 
     def _keep(self, frame: Frame) -> None:
-        for thing, found in zip(self._things, frame.things, strict=True):
-            self._found[thing.name].append(found.mask)
+        for obj, found in zip(self._objects, frame.objects, strict=True):
+            self._found[obj.name].append(found.mask)
 
     def _tell(self, answers: dict[Lang, Answer] | None) -> None:
         self.lost += answers is None
@@ -175,8 +175,8 @@ class _Run:
         return now
 
 
-def _prompt(thing: Subject) -> Prompt:
-    if thing.box is not None:
-        return Prompt(box=thing.box)
-    assert thing.click is not None  # a subject has a box or a click
-    return Prompt(points=((*thing.click, 1),))
+def _prompt(obj: Subject) -> Prompt:
+    if obj.box is not None:
+        return Prompt(box=obj.box)
+    assert obj.click is not None  # a subject has a box or a click
+    return Prompt(points=((*obj.click, 1),))

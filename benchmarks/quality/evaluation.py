@@ -6,16 +6,17 @@ Says what is wrong in the words the user wrote. Knows no metric and prints nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+from pam_edge.benchmarks.harness.result_lines import replace_file
 from pam_edge.benchmarks.quality.annotations import annotated_source
 from pam_edge.benchmarks.quality.cases import Source
 from pam_edge.benchmarks.quality.clips import check_clips
 from pam_edge.benchmarks.quality.gallery import Gallery
 from pam_edge.benchmarks.quality.report import Report, to_json
 from pam_edge.benchmarks.quality.world_cases import Click, world_source
-from pam_edge.benchmarks.report.evaluation import page
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import UsageError, cannot_write
 from pam_edge.text.tokenization import Lang
@@ -112,12 +113,15 @@ def read_langs(text: str) -> tuple[Lang, ...]:
     return tuple(found)
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder for results and find out, before slow work, that it can be written.
+def prepare_folder(out: Path, *, page: bool = False) -> None:
+    """Make the folder for results and find out, before slow work, that it can be written, and with `page`
+    that the packages are here which make a page.
 
     Raises UsageError where a file is in the way, EnvironmentProblem or WontFitError where it cannot be
-    written.
+    written, EnvironmentProblem where a package is missing.
     """
+    if page:
+        import_module("pam_edge.benchmarks.report")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; name a folder")
     probe = out / f"{JSON}.tmp"
@@ -131,8 +135,10 @@ def prepare_folder(out: Path) -> None:
 
 def write_results(out: Path, report: Report, gallery: Gallery) -> tuple[Path, Path]:
     """Write figures and page into `out`, each whole or not at all; returns their paths. Raises like
-    `prepare_folder`.
+    `prepare_folder`, and EnvironmentProblem without the extra `report`.
     """
+    from pam_edge.benchmarks.report.evaluation import page  # `eval` without --out needs none of its packages
+
     return (
         write_whole(out / JSON, to_json(report)),
         write_whole(out / PAGE, page(report, gallery).encode()),
@@ -141,11 +147,5 @@ def write_results(out: Path, report: Report, gallery: Gallery) -> tuple[Path, Pa
 
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file whole or not at all. Raises like `prepare_folder`."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
+    replace_file(path, content)
     return path

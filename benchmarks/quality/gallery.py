@@ -43,7 +43,7 @@ class Example:
 
 
 class Gallery:
-    """Picks examples as cases come by; no kind of thing twice among the best or the worst."""
+    """Picks examples as cases come by; no kind of object twice among the best or the worst."""
 
     def __init__(self, *, best: int = 6, worst: int = 6, at_random: int = 12) -> None:
         self._room = {"best": best, "worst": worst}

@@ -1,5 +1,5 @@
-"""How good a bundle's answers are: one look a picture, a click and a box a thing, every question about it in
-one batch.
+"""How good a bundle's answers are: one look a picture, a click and a box an object, every question about it
+in one batch.
 
 `evaluate` turns cases (`cases.py`) and a `Pam` into a `Report` (`report.py`). What is kept while it
 runs are numbers and short strings; pictures and masks go to `watch` and are forgotten. Knows neither worlds

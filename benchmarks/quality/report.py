@@ -34,7 +34,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Captions(msgspec.Struct, frozen=True):
-    """Captions of one task. METEOR 0 to 1, CIDEr 0 to 10; `colour`: share that names the thing's first."""
+    """Captions of one task. METEOR 0 to 1, CIDEr 0 to 10; `colour`: share that names the object's first."""
 
     meteor: Cell  # of the corpus, as papers print it
     meteor_mean: Cell  # mean of the captions'
@@ -54,7 +54,7 @@ class Language(msgspec.Struct, frozen=True):
 
 
 class KindRow(msgspec.Struct, frozen=True):
-    """One kind of thing; shares by language."""
+    """One kind of object; shares by language."""
 
     kind: str
     cases: int
@@ -70,7 +70,6 @@ class Report(msgspec.Struct, frozen=True):
 
     schema: int
     bundle: dict[str, Any]  # variant, target, runtime, scheme, weights, tools
-    machine: dict[str, str]  # processor, kind of CPU as engines see it, engine
     data: dict[str, Any]  # as the source describes itself
     pictures: int
     cases: int
@@ -81,6 +80,7 @@ class Report(msgspec.Struct, frozen=True):
     cut_off: int  # answers that reached `max_tokens`
     max_tokens: int
     seconds: dict[str, float]  # total, and the parts of it
+    machine: dict[str, str] = {}  # processor, kind of CPU as engines see it, engine; rows of before have none
 
 
 def to_json(report: Report) -> bytes:
@@ -151,7 +151,7 @@ def to_text(report: Report) -> str:
             row += [_short(of.get(lang)) for of in (kind.category, kind.colour, kind.definition)]
         table.append(row)
     parts = [
-        f"{report.cases} things in {report.pictures} pictures, {report.seconds['total']:.0f} s",
+        f"{report.cases} objects in {report.pictures} pictures, {report.seconds['total']:.0f} s",
         figure_columns(rows),
         figure_columns(table),
         *map(clean, notes(report)),

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 import msgspec
 
+from pam_edge.benchmarks.harness.result_lines import put_lines
 from pam_edge.benchmarks.quality.pictures import evaluate
 from pam_edge.benchmarks.quality.report import Report
 from pam_edge.benchmarks.quality.world_cases import world_source
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.core.errors import IntegrityError, PamEdgeError, UsageError, cannot_write
+from pam_edge.core.errors import PamEdgeError, UsageError
 from pam_edge.core.system_info import describe_host
 from pam_edge.pipeline.pam import load
 from pam_edge.text.tokenization import Lang
@@ -31,7 +32,7 @@ LANGS: tuple[Lang, ...] = ("en", "zh")
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One bundle on one set of scenes. IoU and category are shares of 1, averaged over things."""
+    """One bundle on one set of scenes. IoU and category are shares of 1, averaged over objects."""
 
     schema: Literal[1] = 1
     variant: str
@@ -40,7 +41,7 @@ class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bundle_bytes: int
     world: int  # seed of the scenes, of the held-out split
     scenes: int
-    things: int
+    objects: int = msgspec.field(name="things")  # as rows of before say
     click_iou: float
     box_iou: float
     category: float  # the right category named, averaged over languages
@@ -68,7 +69,7 @@ def accuracy(bundle: Bundle, report: Report, *, world: int, scenes: int) -> Accu
         bundle_bytes=bundle.total_bytes,
         world=world,
         scenes=scenes,
-        things=report.cases,
+        objects=report.cases,
         click_iou=round(known[0], 5),
         box_iou=round(known[1], 5),
         category=round(fmean(known[2:]), 5),
@@ -77,31 +78,9 @@ def accuracy(bundle: Bundle, report: Report, *, world: int, scenes: int) -> Accu
     )
 
 
-def read_lines(path: Path) -> list[Accuracy]:
-    """Every line of a result file; none where there is none. Raises IntegrityError."""
-    if not path.exists():
-        return []
-    try:
-        return [msgspec.json.decode(line, type=Accuracy) for line in path.read_bytes().splitlines()]
-    except msgspec.DecodeError as e:
-        raise IntegrityError(f"{path} holds a line that is no accuracy row: {e}; move it away") from e
-
-
-def put_lines(path: Path, lines: Iterable[Accuracy]) -> None:
-    """Add lines, each in the place of an earlier one of its key. Raises like `read_lines`, and for disks."""
-    held = {line.key: line for line in (*read_lines(path), *lines)}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in held.values()))
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
-
-
 def points_lost(line: Accuracy, against: Accuracy) -> dict[str, float]:
     """Points of a hundred that a bundle loses against another on the same scenes; below 0 it gains."""
-    if (line.world, line.scenes, line.things) != (against.world, against.scenes, against.things):
+    if (line.world, line.scenes, line.objects) != (against.world, against.scenes, against.objects):
         raise ValueError("measured on different scenes")
     pairs = {
         "click": (against.click_iou, line.click_iou),
@@ -129,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             source = world_source(given.world, given.n, langs=LANGS)
             report = evaluate(load(bundle, threads=given.threads), source, langs=LANGS)
             line = accuracy(bundle, report, world=given.world, scenes=given.n)
-            put_lines(given.out, [line])
+            put_lines(given.out, [line], Accuracy)
             first = first or line
             lost = ", ".join(f"{name} {points:+.2f}" for name, points in points_lost(line, first).items())
             print(f"{line.scheme}: points lost: {lost}", flush=True)  # noqa: T201 - a command of its own

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pam_edge.benchmarks.harness.result_lines import read_lines
 from pam_edge.benchmarks.harness.rows import Row, read_rows
 from pam_edge.benchmarks.quality import schemes
 from pam_edge.bundle.builtin import NANO as TRAINED
@@ -117,7 +118,7 @@ def main() -> str:
     """The table of the committed result files."""
     here = Path(__file__).resolve().parents[1] / "results"
     rows = [row for name in FILES for row in read_rows(here / name)]
-    return table(rows, schemes.read_lines(here / schemes.RESULTS.name))
+    return table(rows, read_lines(here / schemes.RESULTS.name, schemes.Accuracy))
 
 
 if __name__ == "__main__":

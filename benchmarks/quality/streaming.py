@@ -1,6 +1,6 @@
-"""One thing followed and told segment by segment, as `follow` does it; several languages, tracked once.
+"""One object followed and told segment by segment, as `follow` does it; several languages, tracked once.
 
-Each segment starts from the last mask of the one before, or by memory where the thing was out of sight; the
+Each segment starts from the last mask of the one before, or by memory where the object was out of sight; the
 caption before is history, in each language its own. Knows no truth and no metric.
 """
 
@@ -15,7 +15,7 @@ from pam_edge.text.tokenization import Lang
 from pam_edge.video.clip_caption import Clip, caption
 from pam_edge.video.tracker import Tracked, Tracker
 
-_THING = 1
+_OBJECT = 1
 
 
 class Stream:
@@ -34,20 +34,20 @@ class Stream:
         self._clip = Clip(self._pam, length=length)
 
     def step(self, picture: ImageSource) -> Tracked:
-        """Follow the thing onto the next frame of the segment."""
+        """Follow the object onto the next frame of the segment."""
         assert self._clip is not None, "begin a segment first"
         prompts = {}
         if self._again is not None:
-            self._tracker.forget(_THING)
-            prompts, self._again = {_THING: self._again}, None
-        (found,) = self._tracker.step(picture, prompts).things
+            self._tracker.forget(_OBJECT)
+            prompts, self._again = {_OBJECT: self._again}, None
+        (found,) = self._tracker.step(picture, prompts).objects
         self._clip.add(found)
         self._latest = found
         return found
 
     def end(self) -> dict[Lang, Answer] | None:
-        """The segment's captions by language; None where the thing never was in sight in it: nothing is said,
-        and what was said before stays history.
+        """The segment's captions by language; None where the object never was in sight in it: nothing is
+        said, and what was said before stays history.
         """
         clip, self._clip = self._clip, None
         assert clip is not None and self._latest is not None, "a segment has at least one frame"

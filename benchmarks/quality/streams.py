@@ -27,6 +27,7 @@ from pam_edge.benchmarks.synthetic.records import (
     as_mask,
     numbered_records,
     pictures_of,
+    require_pictures,
 )
 from pam_edge.core.errors import IntegrityError, UsageError
 from pam_edge.image.preprocess import Prompt
@@ -42,7 +43,7 @@ class Streams:
     lang: Lang
     streams: int
     events: int
-    lost: int  # events in which the thing was never in sight, and nothing was said
+    lost: int  # events in which the object was never in sight, and nothing was said
     iou: float | None
     meteor: Score
     cider: Score
@@ -76,12 +77,7 @@ def read_streams(path: Path, image_root: Path, langs: Sequence[Lang]) -> tuple[V
     for number, record in numbered_records(path):
         if not isinstance(record, VideoRecord) or language_of(record) not in langs:
             continue
-        try:
-            for picture in pictures_of(record, image_root):
-                if not picture.is_file():
-                    raise IntegrityError(f"no picture {picture}")
-        except IntegrityError as e:
-            raise IntegrityError(f"{path}, line {number}: {e}") from e
+        require_pictures(record, image_root, where=f"{path}, line {number}")
         if not record.annotations[0].box:
             raise IntegrityError(
                 f"{path}, line {number}: its first event has no box: what is to be followed?"

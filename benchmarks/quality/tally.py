@@ -17,7 +17,7 @@ from pam_edge.core.errors import EnvironmentProblem
 from pam_edge.text.tokenization import Lang
 
 _NO_MASKS = "the data holds no masks"
-_NO_COLOURS = "the data does not say what colour things have"
+_NO_COLOURS = "the data does not say what colour objects have"
 _ENGLISH_ONLY = "the protocol's sentence model knows English only"
 _NO_SPACES = "Chinese has no spaces: every character counts as a word, which the protocol does not define"
 _NO_CHINESE = "METEOR 1.5 has no Chinese: compared character by character, exact matches only"
@@ -43,7 +43,7 @@ class _Mean:
 
 @dataclass
 class Tally:
-    """Running means of one kind of thing, by what they are of: ("click",), ("recognize", "en"), ("colour",
+    """Running means of one kind of object, by what they are of: ("click",), ("recognize", "en"), ("colour",
     "zh")...
     """
 

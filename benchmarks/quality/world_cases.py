@@ -1,4 +1,4 @@
-"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one click a thing.
+"""Scenes of the rendered world as cases for an evaluation: held-out combinations, one click an object.
 
 Knows no model; what is true of a scene the world says itself. Random clicks are those of the files the world
 writes (`synthetic/write.py`), so both ways to the same scenes give the same figures.
@@ -21,15 +21,15 @@ from pam_edge.text.tokenization import Lang
 
 MOST = 1_000_000  # scenes of a seed that are no other seed's
 SPLIT: Split = "heldout"
-# Anywhere inside a thing, as people do; or its deepest pixel, as SAM is evaluated (arXiv 2304.02643, 7.1).
+# Anywhere inside an object, as people do; or its deepest pixel, as SAM is evaluated (arXiv 2304.02643, 7.1).
 Click = Literal["random", "centre"]
 
 
 def world_source(
     seed: int, n: int, *, langs: Sequence[Lang], per_scene: int | None = None, click: Click = "random"
 ) -> Source:
-    """The first `n` scenes of a seed. `per_scene` bounds the things asked about in each (drawn at random);
-    None asks about all. `click` says where each thing is clicked on.
+    """The first `n` scenes of a seed. `per_scene` bounds the objects asked about in each (drawn at random);
+    None asks about all. `click` says where each object is clicked on.
 
     Raises UsageError where a number makes no sense.
     """
@@ -37,7 +37,7 @@ def world_source(
     if not 1 <= n <= MOST:
         raise UsageError(f"{n} scenes: give 1 to {MOST}")
     if per_scene is not None and per_scene < 1:
-        raise UsageError(f"{per_scene} things a scene: give at least 1")
+        raise UsageError(f"{per_scene} objects a scene: give at least 1")
 
     def pictures() -> Iterator[Picture]:
         for i in range(n):
@@ -62,9 +62,9 @@ def check_seed(seed: int) -> None:
 
 def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None, click: Click) -> Picture:
     rng = np.random.default_rng(drawn.seed)
-    clicks = [random_click(thing.mask, rng) for thing in drawn.objects]
+    clicks = [random_click(obj.mask, rng) for obj in drawn.objects]
     if click == "centre":
-        clicks = [centre_click(thing.mask) for thing in drawn.objects]
+        clicks = [centre_click(obj.mask) for obj in drawn.objects]
     chosen = sorted(rng.permutation(len(drawn.objects))[:per_scene].tolist())
     return Picture(
         f"scene {drawn.seed}",
@@ -74,14 +74,14 @@ def _picture(drawn: Scene, *, langs: Sequence[Lang], per_scene: int | None, clic
 
 
 def _case(drawn: Scene, index: int, click: tuple[int, int], langs: Sequence[Lang]) -> Case:
-    thing = drawn.objects[index]
-    x, y, w, h = thing.box
+    obj = drawn.objects[index]
+    x, y, w, h = obj.box
     return Case(
-        name=f"scene {drawn.seed}, thing {index}",
-        kind=thing.kind,
+        name=f"scene {drawn.seed}, object {index}",
+        kind=obj.kind,
         clicks=((*click, 1),),
         box=(x, y, x + w, y + h),
-        mask=thing.mask,
+        mask=obj.mask,
         asks=tuple(Ask(task, lang, answer(drawn, index, task, lang)) for lang in langs for task in TASKS),
-        colour=thing.colour,
+        colour=obj.colour,
     )

@@ -14,7 +14,7 @@ from pam_edge.benchmarks.report.figure import WIDTH, Figure, over, slug
 from pam_edge.benchmarks.report.growth import Fit, fit
 from pam_edge.benchmarks.report.units import time_text, time_unit
 
-_UNITS = {"clicks": "click", "prompt": "token", "frames": "frame", "objects": "thing", "size": "pixel"}
+_UNITS = {"clicks": "click", "prompt": "token", "frames": "frame", "objects": "object", "size": "pixel"}
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pam_edge.core.errors import EnvironmentProblem
-
-try:
-    import jinja2
-except ImportError as e:
-    raise EnvironmentProblem(
-        "pages are made with jinja2, which is not installed: pip install 'pam-edge[report]'"
-    ) from e
+import jinja2
 
 
 def render(template: str, **values: Any) -> str:

@@ -46,15 +46,3 @@ COLOURS: dict[Light, dict[str, str]] = {
         "s7": "#9aa5b3",
     },
 }
-
-
-def contrast(a: str, b: str) -> float:
-    """Of two colours, as WCAG 2.2 defines it: 1 to 21."""
-    low, high = sorted((_luminance(a), _luminance(b)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

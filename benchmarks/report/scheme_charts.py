@@ -53,7 +53,7 @@ def _trade(variant: str, costs: Sequence[tuple[Accuracy, float]], *, cost: str, 
     values = []
     best = -math.inf
     for line, x in sorted(costs, key=lambda pair: (pair[1], -pair[0].category)):
-        error = 1.96 * math.sqrt(line.category * (1 - line.category) / max(1, line.things))
+        error = 1.96 * math.sqrt(line.category * (1 - line.category) / max(1, line.objects))
         values.append(
             {
                 "scheme": line.scheme,
@@ -88,6 +88,6 @@ def _trade(variant: str, costs: Sequence[tuple[Accuracy, float]], *, cost: str, 
     return Figure(
         name=slug(f"pareto-{kind}-{variant}"),
         title=f"{variant}: cost and accuracy of each scheme",
-        about=f"{line.things:,} regions in {line.scenes} held-out scenes; bars: 95 % interval of sampling.",
+        about=f"{line.objects:,} regions in {line.scenes} held-out scenes; bars: 95 % interval of sampling.",
         chart=alt.layer(errors, front.encode(y=y), dots).properties(width=WIDTH - 60, height=260),
     )

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,10 +27,11 @@ from typing import Literal
 import msgspec
 
 from pam_edge.benchmarks.harness.machine import Ticks, Watch, this_commit, this_machine
+from pam_edge.benchmarks.harness.result_lines import put_lines
 from pam_edge.benchmarks.harness.rows import Load, Machine
 from pam_edge.bundle.bundle import Bundle, sha256_of
 from pam_edge.bundle.manifest import MANIFEST
-from pam_edge.core.errors import EnvironmentProblem, IntegrityError, PamEdgeError, UsageError, cannot_write
+from pam_edge.core.errors import EnvironmentProblem, PamEdgeError, UsageError
 
 RESULTS = Path("benchmarks/results/exports.jsonl")
 PROGRAM = "from pam_edge.cli.app import main; main()"
@@ -184,29 +185,6 @@ def _row(
     )
 
 
-def read_lines(path: Path) -> list[ExportRow]:
-    """Every line of a result file; none where there is none. Raises IntegrityError."""
-    if not path.exists():
-        return []
-    try:
-        return [msgspec.json.decode(line, type=ExportRow) for line in path.read_bytes().splitlines()]
-    except msgspec.DecodeError as e:
-        raise IntegrityError(f"{path} holds a line that is no export row: {e}; move it away") from e
-
-
-def put_lines(path: Path, lines: Iterable[ExportRow]) -> None:
-    """Add lines, each in the place of an earlier one of its key. Raises like `read_lines`, and for disks."""
-    held = {line.key: line for line in (*read_lines(path), *lines)}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in held.values()))
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (see errors.py), 4 where a killed export differs."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -227,14 +205,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError("give the export's arguments after --")
         if not (whole / MANIFEST).exists():
             row = export(arguments, whole)
-            put_lines(given.rows, [row])
+            put_lines(given.rows, [row], ExportRow)
             about = about or row.wall_s
             _tell(row)
         if given.kills:
             if about is None:
                 raise UsageError("--about: how many seconds the export into FOLDER/whole took")
             row = killed(arguments, given.folder / "killed", kills=given.kills, like=whole, about_s=about)
-            put_lines(given.rows, [row])
+            put_lines(given.rows, [row], ExportRow)
             _tell(row)
             return 0 if row.same_bytes else 4
     except PamEdgeError as e:

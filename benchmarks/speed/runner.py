@@ -69,7 +69,7 @@ class Runner:
         found.energy, after = self._energy.end(begun), Ticks.read([pid])
         self._memory.keep()
         found.memory, found.gpu = self._memory.most(), gpu_bytes(pid)
-        found.ticks = None if before is None or after is None else after.since(before)
+        found.ticks = after.since(before)
         return found
 
     def series(self, _: requests.AskSeries) -> Series | None:

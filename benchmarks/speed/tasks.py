@@ -140,7 +140,7 @@ def _clicks(opened: Opened, work: Work, mark: Mark) -> Iteration:
 
 
 def _video(opened: Opened, work: Work, mark: Mark) -> Iteration:
-    """Things followed through a clip and told at its end. The picture drifts a pixel a frame."""
+    """Objects followed through a clip and told at its end. The picture drifts a pixel a frame."""
     image = picture()
     prompts = {number: Prompt(box=box) for number, box in enumerate(boxes(work.objects), start=1)}
     shots = [ImageChops.offset(image, n, 0) for n in range(work.frames)]  # before the clock starts

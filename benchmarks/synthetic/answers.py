@@ -31,17 +31,17 @@ _PREPOSITION = {"left": "on the left", "right": "on the right", "centre": "in th
 
 def answer(scene: Scene, index: int, task: Task, language: Language = "en") -> str:
     """The right answer about `scene.objects[index]`."""
-    thing = scene.objects[index]
+    obj = scene.objects[index]
     match task:
         case "recognize":
-            return category(thing.kind, language)
+            return category(obj.kind, language)
         case "explain":
-            return explanation(thing.kind, language)
+            return explanation(obj.kind, language)
         case "brief":
-            return f"{capital(noun_phrase(thing, language))}{_STOP[language]}"
+            return f"{capital(noun_phrase(obj, language))}{_STOP[language]}"
         case "detailed":
-            neighbour = None if thing.neighbour is None else scene.objects[thing.neighbour]
-            return _detailed_en(thing, neighbour) if language == "en" else _detailed_zh(thing, neighbour)
+            neighbour = None if obj.neighbour is None else scene.objects[obj.neighbour]
+            return _detailed_en(obj, neighbour) if language == "en" else _detailed_zh(obj, neighbour)
 
 
 def category(kind: str, language: Language) -> str:
@@ -57,10 +57,10 @@ def explanation(kind: str, language: Language) -> str:
     return f"{entry.zh}：{entry.definition_zh}{entry.function_zh}"
 
 
-def noun_phrase(thing: WorldObject, language: Language, *, size: bool = False, pattern: bool = True) -> str:
-    """The thing by name, "a red striped umbrella", its size in front where asked for; plain is unsaid."""
-    combo = Combo(thing.kind, thing.colour, thing.pattern)
-    return combo_phrase(combo, language, size=thing.size if size else None, pattern=pattern)
+def noun_phrase(obj: WorldObject, language: Language, *, size: bool = False, pattern: bool = True) -> str:
+    """The object by name, "a red striped umbrella", its size in front where asked for; plain is unsaid."""
+    combo = Combo(obj.kind, obj.colour, obj.pattern)
+    return combo_phrase(combo, language, size=obj.size if size else None, pattern=pattern)
 
 
 def combo_phrase(combo: Combo, language: Language, *, size: str | None = None, pattern: bool = True) -> str:
@@ -104,11 +104,11 @@ def named_kind(text: str, language: Language) -> str | None:
 _STOP: dict[Language, str] = {"en": ".", "zh": "。"}
 
 
-def _detailed_en(thing: WorldObject, neighbour: WorldObject | None) -> str:
-    pair = kind_named(thing.kind).pair
-    plain = " without a pattern" if thing.pattern == "plain" else ""
-    first = f"{capital(noun_phrase(thing, 'en', size=True))}{plain}."
-    where = [] if thing.place is None else [place_phrase(thing.place, "en")]
+def _detailed_en(obj: WorldObject, neighbour: WorldObject | None) -> str:
+    pair = kind_named(obj.kind).pair
+    plain = " without a pattern" if obj.pattern == "plain" else ""
+    first = f"{capital(noun_phrase(obj, 'en', size=True))}{plain}."
+    where = [] if obj.place is None else [place_phrase(obj.place, "en")]
     if neighbour is not None:
         where.append(f"next to {noun_phrase(neighbour, 'en', pattern=False)}")
     if not where:
@@ -116,10 +116,10 @@ def _detailed_en(thing: WorldObject, neighbour: WorldObject | None) -> str:
     return f"{first} {'They lie' if pair else 'It lies'} {', '.join(where)}."
 
 
-def _detailed_zh(thing: WorldObject, neighbour: WorldObject | None) -> str:
-    plain = "，没有花纹" if thing.pattern == "plain" else ""
-    first = f"{noun_phrase(thing, 'zh', size=True)}{plain}。"
-    where = [] if thing.place is None else [f"位于{place_phrase(thing.place, 'zh')}"]
+def _detailed_zh(obj: WorldObject, neighbour: WorldObject | None) -> str:
+    plain = "，没有花纹" if obj.pattern == "plain" else ""
+    first = f"{noun_phrase(obj, 'zh', size=True)}{plain}。"
+    where = [] if obj.place is None else [f"位于{place_phrase(obj.place, 'zh')}"]
     if neighbour is not None:
         where.append(f"旁边是{noun_phrase(neighbour, 'zh', pattern=False)}")
     return f"{first}它{'，'.join(where)}。" if where else first

@@ -1,4 +1,4 @@
-"""What things lie on: muted textures, plus the noise of a camera. Seeded, no objects here.
+"""What objects lie on: muted textures, plus the noise of a camera. Seeded, no objects here.
 
 Backgrounds stay pale or greyish so that the palette's colours stand out from them.
 """

@@ -84,7 +84,7 @@ def segment_caption(clip: Clip, index: int, language: Language = "en", *, alone:
 
 
 def named_again(kind: str, language: Language) -> str:
-    """A thing that has been named before: "the umbrella"."""
+    """An object that has been named before: "the umbrella"."""
     entry = kind_named(kind)
     return entry.zh if language == "zh" else f"the {'pair of ' if entry.pair else ''}{entry.name}"
 

@@ -1,4 +1,4 @@
-"""Clips: one thing that things happen to, among others that lie still. `clip(seed)` is a pure function.
+"""Clips: one object that objects happen to, among others that lie still. `clip(seed)` is a pure function.
 
 A clip is a row of segments, one event each. Every segment begins with the target in full sight, so that a
 stream can be cut there. What is said of events is in `clip_words.py`.
@@ -19,7 +19,7 @@ from pam_edge.benchmarks.synthetic.draw import Look, Pose, Sprite, draw
 from pam_edge.benchmarks.synthetic.moves import Event, Field, Move, coverer_at, pose_at, possible, reach
 from pam_edge.benchmarks.synthetic.scene import (
     Box,
-    Thing,
+    Drawn,
     box_of,
     canvas,
     find_room,
@@ -60,7 +60,7 @@ class Segment(NamedTuple):
 class Clip:
     """`frames` uint8 [T, H, W, 3]; `masks` bool [T, H, W], what shows of the target, if anything.
 
-    `owners` uint8 [T, H, W]: 0 ground, k the k-th of `things`: those that lie still, the target, and last
+    `owners` uint8 [T, H, W]: 0 ground, k the k-th of `objects`: those that lie still, the target, and last
     what may cover it.
     """
 
@@ -71,7 +71,7 @@ class Clip:
     seed: int
     split: Split
     owners: NDArray[np.uint8]
-    things: tuple[Combo, ...]
+    objects: tuple[Combo, ...]
 
     def box(self, frame: int) -> Box | None:
         """Tight box of the target in a frame; None while it is away."""
@@ -84,7 +84,7 @@ def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRA
     rng = random_stream(seed, split, "clip")
     field, target, begin, moves = _plot(rng, split)
     width, height = field.width, field.height
-    cast = _Cast(_look(rng, target), *_still_things(rng, field, begin, split), _coverer(rng, split))
+    cast = _Cast(_look(rng, target), *_still_objects(rng, field, begin, split), _coverer(rng, split))
     ground, shadow, setting = background(rng, width, height), light(rng, field.unit), exposure(rng)
     frames: list[NDArray[np.uint8]] = []
     owners: list[NDArray[np.uint8]] = []
@@ -99,9 +99,9 @@ def clip(seed: int, split: Split = "train", *, segment_frames: int = SEGMENT_FRA
         by = Combo(*cast.coverer[:3]) if move.event == "covered" else None
         segments.append(Segment(first, len(frames), move.event, move.side, by))
         begin = move.end
-    whole, things = np.stack(owners), (*cast.names, target, Combo(*cast.coverer[:3]))
+    whole, objects = np.stack(owners), (*cast.names, target, Combo(*cast.coverer[:3]))
     masks = whole == len(cast.names) + 1
-    return Clip(np.stack(frames), masks, target, tuple(segments), seed, split, whole, things)
+    return Clip(np.stack(frames), masks, target, tuple(segments), seed, split, whole, objects)
 
 
 def poses(
@@ -140,7 +140,7 @@ def _times(frames: int) -> list[float]:
 
 
 class _Cast(NamedTuple):
-    """Who plays: the target, the things that lie still, and what may cover the target."""
+    """Who plays: the target, the objects that lie still, and what may cover the target."""
 
     target: Look
     still: tuple[Sprite, ...]
@@ -149,7 +149,7 @@ class _Cast(NamedTuple):
 
 
 def _sprites(cast: _Cast, field: Field, begin: Pose, move: Move, at: float) -> list[Sprite]:
-    """Everything in the picture, lowest first; the target comes right after the things that lie still."""
+    """Everything in the picture, lowest first; the target comes right after the objects that lie still."""
     sprites = [*cast.still, draw(cast.target, pose_at(field, begin, move, at), scale=field.unit)]
     if move.event == "covered":
         size = max(1.35 * begin.size, 84 * field.unit)
@@ -192,21 +192,21 @@ def _first_pose(rng: np.random.Generator, field: Field) -> Pose:
     return Pose(x, y, size, float(rng.uniform(-40, 40)), bool(rng.random() < 0.5))
 
 
-def _still_things(
+def _still_objects(
     rng: np.random.Generator, field: Field, start: Pose, split: Split
 ) -> tuple[tuple[Sprite, ...], tuple[Combo, ...]]:
-    """Two to four things that keep clear of each other and of where the target begins; what they are."""
+    """Two to four objects that keep clear of each other and of where the target begins; what they are."""
     choice = combos(split)
-    taken = [Thing(Look("", "", ""), start, "")]
+    taken = [Drawn(Look("", "", ""), start, "")]
     sprites = []
     for _ in range(int(rng.integers(2, 5))):
         size = float(rng.uniform(54, 90)) * field.unit
         pose = find_room(rng, (field.width, field.height), size, (taken, 0.0))
         look = _look(rng, choice[int(rng.integers(len(choice)))])
         if pose is not None:
-            taken.append(Thing(look, pose, ""))
+            taken.append(Drawn(look, pose, ""))
             sprites.append(draw(look, pose, scale=field.unit))
-    names = (Combo(*thing.look[:3]) for thing in taken[1:])
+    names = (Combo(*obj.look[:3]) for obj in taken[1:])
     return tuple(sprites), tuple(names)
 
 

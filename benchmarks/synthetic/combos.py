@@ -19,7 +19,7 @@ HELD_OUT_PERCENT = 15
 
 
 class Combo(NamedTuple):
-    """What a thing is and how it is painted, by name."""
+    """What an object is and how it is painted, by name."""
 
     kind: str
     colour: str

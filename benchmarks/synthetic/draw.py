@@ -1,4 +1,4 @@
-"""One thing drawn: from kind, colour, pattern and pose to a small picture with its exact coverage.
+"""One object drawn: from kind, colour, pattern and pose to a small picture with its exact coverage.
 
 Everything is rasterized once, at three times the size, as one image of paint indices; the picture and the
 coverage are both that image shrunk, so they agree to the pixel. Knows nothing of scenes.
@@ -24,7 +24,7 @@ _BODY, _SECOND = PAINTS.index("body"), PAINTS.index("second")
 
 
 class Pose(NamedTuple):
-    """Where and how a thing lies: centre and longest side in pixels, angle clockwise in degrees."""
+    """Where and how an object lies: centre and longest side in pixels, angle clockwise in degrees."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Pose(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a thing is and how it is painted. `jitter` shifts its colours, in steps of 8-bit RGB."""
+    """What an object is and how it is painted. `jitter` shifts its colours, in steps of 8-bit RGB."""
 
     kind: str
     colour: str
@@ -44,7 +44,7 @@ class Look(NamedTuple):
 
 
 class Sprite(NamedTuple):
-    """A drawn thing: its RGB picture, coverage 0..255 ("L"), and the pixel where its top left corner goes."""
+    """A drawn object: its RGB picture, coverage 0..255 ("L"), and the pixel of its top left corner."""
 
     picture: Image.Image
     coverage: Image.Image
@@ -53,7 +53,7 @@ class Sprite(NamedTuple):
 
 
 def draw(look: Look, pose: Pose, *, scale: float = 1.0) -> Sprite:
-    """Rasterize one thing. `scale` is the size of the scene over 256, so that rims and patterns keep step."""
+    """Rasterize one object. `scale` is the size of the scene over 256, which rims and patterns follow."""
     index, left, top = _rasterized(look, pose, scale)
     coverage = index.point(_SOLID).reduce(SUPERSAMPLE)
     index.putpalette(_palette(look.colour, look.jitter), rawmode="RGB")
@@ -61,7 +61,7 @@ def draw(look: Look, pose: Pose, *, scale: float = 1.0) -> Sprite:
 
 
 def body_coverage(look: Look, pose: Pose, *, scale: float = 1.0) -> tuple[Image.Image, int, int]:
-    """Coverage of the parts that show the thing's colour, and the pixel of its top left corner."""
+    """Coverage of the parts that show the object's colour, and the pixel of its top left corner."""
     index, left, top = _rasterized(look, pose, scale)
     return index.point(_COLOURED).reduce(SUPERSAMPLE), left, top
 

@@ -1,4 +1,4 @@
-"""What can happen to a thing in one segment of a clip, and the poses it takes meanwhile.
+"""What can happen to an object in one segment of a clip, and the poses it takes meanwhile.
 
 Pure geometry in pixels and frames; knows no looks and no words.
 """
@@ -22,7 +22,7 @@ _STEP = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 class Field(NamedTuple):
-    """The picture a thing moves in: pixels, and the unit sizes are counted in."""
+    """The picture an object moves in: pixels, and the unit sizes are counted in."""
 
     width: int
     height: int
@@ -63,7 +63,7 @@ def pose_at(field: Field, start: Pose, move: Move, at: float) -> Pose:
 
 
 def coverer_at(field: Field, start: Pose, size: float, at: float) -> Pose:
-    """Where the thing is that comes in from the nearer side, rests on `start` and withdraws."""
+    """Where the object is that comes in from the nearer side, rests on `start` and withdraws."""
     outside = -reach(size) - 6 * field.unit
     x = outside if start.x < field.width / 2 else field.width - outside
     share = _soft(at / 0.4) if at < 0.6 else _soft((1 - at) / 0.4)
@@ -71,7 +71,7 @@ def coverer_at(field: Field, start: Pose, size: float, at: float) -> Pose:
 
 
 def reach(size: float) -> float:
-    """How far from its centre a thing of that size may extend, whatever its angle."""
+    """How far from its centre an object of that size may extend, whatever its angle."""
     return 0.56 * size
 
 
@@ -110,7 +110,7 @@ def _sizes(field: Field, pose: Pose) -> list[Move]:
 
 
 def _nearest_side(field: Field, pose: Pose) -> str | None:
-    """The side a thing can leave by within a segment; None from the middle of the picture."""
+    """The side an object can leave by within a segment; None from the middle of the picture."""
     gaps = {"left": pose.x, "right": field.width - pose.x, "top": pose.y, "bottom": field.height - pose.y}
     side = min(gaps, key=lambda name: gaps[name])
     return side if gaps[side] <= 0.45 * min(field.width, field.height) else None

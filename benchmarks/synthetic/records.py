@@ -91,14 +91,19 @@ def read_annotations(path: Path, image_root: Path) -> tuple[Record, ...]:
     """
     records: list[Record] = []
     for number, record in numbered_records(path):
-        try:
-            for picture in pictures_of(record, image_root):
-                if not picture.is_file():
-                    raise IntegrityError(f"no picture {picture}")
-        except IntegrityError as e:
-            raise IntegrityError(f"{path}, line {number}: {e}") from e
+        require_pictures(record, image_root, where=f"{path}, line {number}")
         records.append(record)
     return tuple(records)
+
+
+def require_pictures(record: Record, image_root: Path, *, where: str) -> None:
+    """Raises IntegrityError, with `where` in front, for a picture that is missing or outside `image_root`."""
+    try:
+        for picture in pictures_of(record, image_root):
+            if not picture.is_file():
+                raise IntegrityError(f"no picture {picture}")
+    except IntegrityError as e:
+        raise IntegrityError(f"{where}: {e}") from e
 
 
 def numbered_records(path: Path) -> Iterator[tuple[int, Record]]:

@@ -1,4 +1,4 @@
-"""Scenes: a few things on a ground, with everything that is true of them. `scene(seed)` is a pure function.
+"""Scenes: a few objects on a ground, with everything that is true of them. `scene(seed)` is a pure function.
 
 Sizes are in steps of the scene's unit, sqrt(width * height) / 256, so that a scene looks the same to a model
 that squeezes every picture into a square. Words that would be a coin toss (a place between two thirds, a
@@ -24,9 +24,9 @@ from pam_edge.benchmarks.synthetic.stage import Shadow, Staged, put_on
 
 SIZES: dict[str, tuple[float, float]] = {"small": (54, 63), "medium": (77, 92), "large": (112, 132)}
 MAX_TURN = 45.0  # degrees either way
-MIN_VISIBLE = 0.45  # things that show less than this are in the picture but not annotated
+MIN_VISIBLE = 0.45  # objects that show less than this are in the picture but not annotated
 _PLACE_MARGIN = 0.035  # of the picture's side: a centre this near to a third is called neither
-_NEAR, _NEARER_BY = 0.16, 0.05  # a neighbour is this near, and this much nearer than the next thing
+_NEAR, _NEARER_BY = 0.16, 0.05  # a neighbour is this near, and this much nearer than the next object
 
 
 class Box(NamedTuple):
@@ -40,11 +40,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WorldObject:
-    """One thing of a scene that can be asked about.
+    """One object of a scene that can be asked about.
 
     `mask` bool [H, W] is what is visible; `visible` the share of the whole that is (0..1); `place` a key of
     `texts.PLACE_ZH`, or None between two; `neighbour` the index in `Scene.objects` of the
-    thing it is next to, or None.
+    object it is next to, or None.
     """
 
     kind: str
@@ -79,7 +79,7 @@ class Scene:
         return int(self.image.shape[0])
 
 
-class Thing(NamedTuple):
+class Drawn(NamedTuple):
     """What is put on the ground: look, pose and size word."""
 
     look: Look
@@ -103,13 +103,13 @@ def scene(seed: int, split: Split = "train") -> Scene:
     while True:
         width, height = canvas(rng)
         unit = math.sqrt(width * height) / 256
-        things = arrange(rng, (width, height), unit, split)
-        if len(things) < 3:
+        drawn = arrange(rng, (width, height), unit, split)
+        if len(drawn) < 3:
             continue
         ground = background(rng, width, height)
-        staged = put_on(ground, [draw(t.look, t.pose, scale=unit) for t in things], light(rng, unit))
+        staged = put_on(ground, [draw(t.look, t.pose, scale=unit) for t in drawn], light(rng, unit))
         pixels = compressed(rng, exposed(rng, staged.picture, exposure(rng)))
-        objects = annotate(things, staged, unit)
+        objects = annotate(drawn, staged, unit)
         if len(objects) >= 2:
             return Scene(pixels, objects, seed, split)
 
@@ -128,55 +128,55 @@ def light(rng: np.random.Generator, unit: float) -> Shadow:
     return Shadow(math.cos(angle) * length, math.sin(angle) * length, float(rng.uniform(0.25, 0.5)))
 
 
-def arrange(rng: np.random.Generator, canvas: tuple[int, int], unit: float, split: Split) -> list[Thing]:
-    """Up to twelve things that mostly keep clear of each other, lowest first."""
+def arrange(rng: np.random.Generator, canvas: tuple[int, int], unit: float, split: Split) -> list[Drawn]:
+    """Up to twelve objects that mostly keep clear of each other, lowest first."""
     wanted = int(rng.integers(3, 13))
     likely = (0.2 + wanted / 12, 0.6, max(0.12, 0.7 - wanted / 16))
     words = rng.choice(np.arange(len(SIZES)), size=wanted, p=np.array(likely) / sum(likely))
     names, choice = list(SIZES), combos(split)
-    things: list[Thing] = []
+    drawn: list[Drawn] = []
     for word in sorted(words.tolist(), reverse=True):  # the large ones first, while there is room
         combo = choice[int(rng.integers(len(choice)))]
         look = Look(*combo, jitter=jitter(rng), phase=float(rng.uniform(0, 1)))
         size = float(rng.uniform(*SIZES[names[word]])) * unit
         crowding = 0.19 if rng.random() < 0.4 else 0.03
-        pose = find_room(rng, canvas, size, (things, crowding))
+        pose = find_room(rng, canvas, size, (drawn, crowding))
         if pose is not None:
-            things.append(Thing(look, pose, names[word]))
-    return [things[i] for i in rng.permutation(len(things)).tolist()]
+            drawn.append(Drawn(look, pose, names[word]))
+    return [drawn[i] for i in rng.permutation(len(drawn)).tolist()]
 
 
-def annotate(things: list[Thing], staged: Staged, unit: float) -> tuple[WorldObject, ...]:
-    """What is true of the things that show enough of themselves, and of their colour."""
+def annotate(drawn: list[Drawn], staged: Staged, unit: float) -> tuple[WorldObject, ...]:
+    """What is true of the objects that show enough of themselves, and of their colour."""
     height, width = staged.owner.shape
     seen = []
-    for number, thing in enumerate(things, start=1):
+    for number, obj in enumerate(drawn, start=1):
         mask = staged.owner == number
         visible = float(mask.sum()) / max(1, staged.full[number - 1])
-        if visible >= MIN_VISIBLE and (visible > 0.9 or _colour_shows(thing, mask, unit)):
-            seen.append((thing, mask, box_of(mask), visible))
-    every = [box_of(staged.owner == n) for n in range(1, len(things) + 1) if (staged.owner == n).any()]
+        if visible >= MIN_VISIBLE and (visible > 0.9 or _colour_shows(obj, mask, unit)):
+            seen.append((obj, mask, box_of(mask), visible))
+    every = [box_of(staged.owner == n) for n in range(1, len(drawn) + 1) if (staged.owner == n).any()]
     boxes = [box for _, _, box, _ in seen]
     side = math.sqrt(width * height)
     return tuple(
         WorldObject(
-            kind=thing.look.kind,
-            colour=thing.look.colour,
-            pattern=thing.look.pattern,
-            size=thing.size,
-            pose=thing.pose,
+            kind=obj.look.kind,
+            colour=obj.look.colour,
+            pattern=obj.look.pattern,
+            size=obj.size,
+            pose=obj.pose,
             mask=mask,
             box=box,
             visible=visible,
             place=place_of(box, width, height),
             neighbour=_neighbour(box, boxes, every, side),
         )
-        for thing, mask, box, visible in seen
+        for obj, mask, box, visible in seen
     )
 
 
-def _colour_shows(thing: Thing, mask: NDArray[np.bool_], unit: float) -> bool:
-    coverage, left, top = body_coverage(thing.look, thing.pose, scale=unit)
+def _colour_shows(obj: Drawn, mask: NDArray[np.bool_], unit: float) -> bool:
+    coverage, left, top = body_coverage(obj.look, obj.pose, scale=unit)
     body = np.array(coverage) >= 128
     whole = Image.new("L", (mask.shape[1], mask.shape[0]), 0)
     whole.paste(255, (left, top, left + coverage.width, top + coverage.height), coverage)
@@ -215,17 +215,17 @@ def _third(at: float, names: tuple[str, str, str]) -> str | None:
 
 
 def jitter(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A small shift of a thing's colours, as `Look.jitter`."""
+    """A small shift of an object's colours, as `Look.jitter`."""
     brightness = rng.uniform(-8, 8)
     r, g, b = (float(round(brightness + v)) for v in rng.uniform(-6, 6, 3))
     return r, g, b
 
 
 def find_room(
-    rng: np.random.Generator, canvas: tuple[int, int], size: float, taken: tuple[list[Thing], float]
+    rng: np.random.Generator, canvas: tuple[int, int], size: float, taken: tuple[list[Drawn], float]
 ) -> Pose | None:
     """A pose inside the picture, its circle sharing little with others; None after twenty tries."""
-    things, crowding = taken
+    drawn, crowding = taken
     angle, mirrored = float(rng.uniform(-MAX_TURN, MAX_TURN)), bool(rng.random() < 0.5)
     reach = 0.56 * size  # about half of what a turned shape spans
     for _ in range(20):
@@ -233,7 +233,7 @@ def find_room(
         y = float(rng.uniform(reach, canvas[1] - reach))
         if not (_clear(x / canvas[0]) and _clear(y / canvas[1])):
             continue
-        gaps = (math.hypot(x - t.pose.x, y - t.pose.y) / (size + t.pose.size) for t in things)
+        gaps = (math.hypot(x - t.pose.x, y - t.pose.y) / (size + t.pose.size) for t in drawn)
         if all(gap > 0.5 - crowding for gap in gaps):
             return Pose(x, y, size, angle, mirrored)
     return None
@@ -250,7 +250,7 @@ def _gap(a: Box, b: Box) -> float:
 
 
 def _neighbour(box: Box, boxes: list[Box], every: list[Box], side: float) -> int | None:
-    """The one thing that is clearly nearest, if it is near and itself annotated."""
+    """The one object that is clearly nearest, if it is near and itself annotated."""
     gaps = sorted((_gap(box, other) / side, other) for other in every if other != box)
     if not gaps or gaps[0][0] > _NEAR or (len(gaps) > 1 and gaps[1][0] - gaps[0][0] < _NEARER_BY):
         return None

@@ -1,4 +1,4 @@
-"""Shapes of things to eat, ride and play with. Sheet of 100 x 100 units, nothing thinner than about 8."""
+"""Shapes of objects to eat, ride and play with. Sheet of 100 x 100 units, nothing thinner than about 8."""
 
 from __future__ import annotations
 

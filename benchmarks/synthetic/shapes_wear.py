@@ -1,4 +1,4 @@
-"""Shapes of things one wears or carries. Sheet of 100 x 100 units, nothing thinner than about 8."""
+"""Shapes of objects one wears or carries. Sheet of 100 x 100 units, nothing thinner than about 8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Things put on a ground, in order: the picture, and which pixel shows which thing.
+"""Objects put on a ground, in order: the picture, and which pixel shows which object.
 
-A pixel belongs to the thing that covers at least half of it, the uppermost one where several do. Knows
-nothing of how things were chosen or what is said of them.
+A pixel belongs to the object that covers at least half of it, the uppermost one where several do. Knows
+nothing of how objects were chosen or what is said of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The kinds of things the world holds, and what is said of each, in English and Chinese. Data only.
+"""The kinds of objects the world holds, and what is said of each, in English and Chinese. Data only.
 
-Nothing here knows how a kind is drawn; `shapes.py` does. Definitions say what a thing is, functions what it
+Nothing here knows how a kind is drawn; `shapes.py` does. Definitions say what an object is, functions what it
 is for; both are fixed sentences, so an answer can be compared word for word.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """One kind of thing. `name` is its English category; `measure` the Chinese measure word before it."""
+    """One kind of object. `name` is its English category; `measure` the Chinese measure word before it."""
 
     name: str
     zh: str
@@ -114,7 +114,7 @@ KINDS: tuple[Kind, ...] = (
          "A pointed ring set with pearls for the head.", "It shows that its wearer rules.",
          "镶有珍珠、带尖角的头饰。", "用来表明佩戴者是君主。"),
     Kind("magnet", "磁铁", "块",
-         "A piece of iron bent like a horseshoe.", "It attracts things made of iron.",
+         "A piece of iron bent like a horseshoe.", "It attracts objects made of iron.",
          "弯成马蹄形的铁块。", "用来吸引铁制物品。"),
     Kind("padlock", "挂锁", "把",
          "A lock with a steel bow that snaps shut.", "It secures gates and boxes.",

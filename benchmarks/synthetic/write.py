@@ -102,15 +102,15 @@ def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int = FRAMES_PER_
 def _image_records(drawn: Scene, name: str, languages: Sequence[Language]) -> list[ImageRecord]:
     rng = np.random.default_rng(drawn.seed)
     records = []
-    for index, thing in enumerate(drawn.objects):
+    for index, obj in enumerate(drawn.objects):
         turns: list[Turn] = []
         for language in languages:
             for task in TASKS:
                 opening = "" if turns else "<image>\n"
                 turns.append(Turn("human", opening + PAM_PROMPTS.tasks[language][task]))
                 turns.append(Turn("gpt", answer(drawn, index, task, language)))
-        click = random_click(thing.mask, rng)
-        records.append(ImageRecord(name, thing.box, (click,), (1,), tuple(turns), as_rle(thing.mask)))
+        click = random_click(obj.mask, rng)
+        records.append(ImageRecord(name, obj.box, (click,), (1,), tuple(turns), as_rle(obj.mask)))
     return records
 
 

@@ -6,9 +6,7 @@ one graph at a time as a `Job`, and leaves a bundle's files. Knows no engine and
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +16,7 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.manifest import Check, Graph, TensorSpec, Verification
 from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.export.backends.quiet import quiet
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
 from pam_edge.export.driver.parts import Part, Recorded, Tell
 from pam_edge.export.driver.workspace import Workspace
@@ -113,22 +112,8 @@ def writer_for(runtime: str) -> Writer:
     """The engine's writer. Raises EnvironmentProblem for an unknown engine, or for a missing package."""
     record = engine_named(runtime)
     try:
-        with _quiet(record.packages):
+        with quiet(*record.packages):  # coremltools warns on every system but macOS
             return cast("Writer", import_module(record.writer))
     except ModuleNotFoundError as e:
         extras = ",".join(filter(None, ("export", record.extra)))
         raise EnvironmentProblem(f"this target needs {e.name}: pip install 'pam-edge[{extras}]'") from e
-
-
-@contextmanager
-def _quiet(packages: Sequence[str]) -> Iterator[None]:
-    """Without the warnings of packages being imported: coremltools warns on every system but macOS."""
-    loggers = [logging.getLogger(package) for package in packages]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

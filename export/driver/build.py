@@ -1,6 +1,6 @@
 """The whole export on one screen: target, forecast, checkpoint, graph by graph, bundle.json, verification.
 
-Knows the order of things and nothing of how each is done.
+Knows the order of objects and nothing of how each is done.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A quantized bundle out of a finished float one: graph by graph, resumable, through the gate at the end.
 
 The float bundle is the reference that the new one is held to; it is read, never changed. Knows the order of
-things; how a graph's numbers become smaller is known in `quantize/` and the decoder's exporter.
+objects; how a graph's numbers become smaller is known in `quantize/` and the decoder's exporter.
 """
 
 from __future__ import annotations

@@ -237,11 +237,6 @@ class Workspace:
             raise cannot_write(e.filename or path, e) from e
 
 
-def files_under(place: Path) -> tuple[str, ...]:
-    """Every file below a folder, as `Workspace.keep` names them, in order of their names."""
-    return tuple(sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()))
-
-
 def _refuse_strangers(folder: Path) -> None:
     """A folder that is neither empty nor one of ours is somebody's."""
     try:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pam_edge.export.graphs.image_graphs import PerceiverGraph
 from pam_edge.export.model.layers import MASKED, sine_1d, sine_position
 from pam_edge.export.model.memory import axial_rotation, remember
-from pam_edge.export.model.perceiver import Perceiver
 from pam_edge.export.model.vision import VisionTower
 
 
@@ -95,15 +95,8 @@ class MemoryAttentionGraph(nn.Module):
         return conditioned
 
 
-class PerceiverFrameGraph(nn.Module):
+class PerceiverFrameGraph(PerceiverGraph):
     """perceiver_frame: a region in a clip's further frame, at scale 1/4."""
-
-    pe: Tensor
-
-    def __init__(self, perceiver: Perceiver) -> None:
-        super().__init__()
-        self.perceiver = perceiver
-        self.register_buffer("pe", perceiver.image_pe().detach().contiguous())
 
     def forward(self, region_embed: Tensor, mask_tokens: Tensor) -> Tensor:
         """region_embed, mask_tokens -> frame_tokens, of which the last closes any frame of a clip."""

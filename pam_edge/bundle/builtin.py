@@ -1,6 +1,6 @@
 """nano as it ships inside the package: weights in the official file formats, and a ready bundle of them.
 
-The name `nano` has one rule: a folder of that name here that holds the right thing wins, else the package's.
+The name `nano` has one rule: a folder of that name here that holds the right object wins, else the package's.
 """
 
 from __future__ import annotations

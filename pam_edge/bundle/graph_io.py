@@ -63,6 +63,6 @@ def check_video(bundle: Bundle) -> None:
     if missing:
         raise UsageError(
             f"this bundle is for pictures alone: it has no {', '.join(missing)}; "
-            "export the bundle again with this version of pam-edge to follow things in videos"
+            "export the bundle again with this version of pam-edge to follow objects in videos"
         )
     check_borders(bundle, VIDEO)

@@ -50,7 +50,7 @@ def _options(
     ] = False,
     debug: Annotated[bool, _Option("--debug", help="Show where errors come from.")] = False,
 ) -> None:
-    """Perceive anything, on the device: point at a thing in a picture, get its mask and words for it."""
+    """Perceive anything, on the device: point at an object in a picture, get its mask and words for it."""
 
 
 app.command()(export.export)
@@ -66,9 +66,9 @@ def run(
         list[str] | None,
         _Option(metavar="X,Y[,0|1]", help="A click in pixels, 0 for 'not this'; any number of them."),
     ] = None,
-    box: Annotated[str | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around the thing.")] = None,
+    box: Annotated[str | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around the object.")] = None,
     mask: Annotated[
-        Path | None, _Option(metavar="FILE", help="A picture of the thing's mask, as large as IMAGE.")
+        Path | None, _Option(metavar="FILE", help="A picture of the object's mask, as large as IMAGE.")
     ] = None,
     task: Annotated[
         str | None, _Option(metavar="A,B", help="Of recognize, explain, brief, detailed; default: brief.")
@@ -86,7 +86,7 @@ def run(
     no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
-    """Point at a thing in a picture: its mask first, then the answers as they are decoded."""
+    """Point at an object in a picture: its mask first, then the answers as they are decoded."""
     from pam_edge import load, load_image
     from pam_edge.bundle.bundle import Bundle
     from pam_edge.cli.arguments import check_picture_place, language, read_prompt, read_tasks
@@ -190,13 +190,13 @@ def evaluate(
     ] = None,
     n: Annotated[int | None, _Option("--n", metavar="N", help="How many scenes; default: 100.")] = None,
     per_scene: Annotated[
-        int | None, _Option(metavar="K", help="At most so many things a scene; default: all.")
+        int | None, _Option(metavar="K", help="At most so many objects a scene; default: all.")
     ] = None,
     click: Annotated[
         str | None,
         _Option(
             metavar="centre|random",
-            help="Where a scene's things are clicked on: at their deepest pixel, as SAM is evaluated, or "
+            help="Where a scene's objects are clicked on: at their deepest pixel, as SAM is evaluated, or "
             "anywhere; default: centre.",
         ),
     ] = None,
@@ -222,7 +222,7 @@ def evaluate(
     no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
-    """Measure how good a bundle's masks and words are, by kind of thing and by language."""
+    """Measure how good a bundle's masks and words are, by kind of object and by language."""
     import msgspec
 
     from pam_edge.benchmarks.quality import evaluation
@@ -243,7 +243,7 @@ def evaluate(
         return
     source = evaluation.choose_source(choice, opened, langs)
     if out is not None:
-        evaluation.prepare_folder(out)
+        evaluation.prepare_folder(out, page=True)
     for caveat in caveats(opened):
         note(f"note: {caveat}")
     bar, gallery = Progress(["eval"]), Gallery()

@@ -32,16 +32,14 @@ def read_prompt(points: Sequence[str], box: str | None, mask: Path | None) -> Pr
     )
 
 
-def read_things(points: Sequence[str], boxes: Sequence[str], mask: Path | None) -> dict[int, Prompt]:
-    """What is pointed at in a video, things numbered from 1: each box is one; clicks and a mask are of one
-    thing, with at most one box. Raises UsageError otherwise.
+def read_objects(points: Sequence[str], boxes: Sequence[str], mask: Path | None) -> dict[int, Prompt]:
+    """What is pointed at in a video, objects numbered from 1: each box is one; clicks and a mask are of one
+    object, with at most one box. Raises UsageError otherwise.
     """
     if len(boxes) < 2:
         return {1: read_prompt(points, boxes[0] if boxes else None, mask)}
     if points or mask is not None:
-        raise UsageError(
-            "with several boxes, each of one thing, nobody knows whose --point or --mask is meant"
-        )
+        raise UsageError("several --box are several objects: --point and --mask go with one --box at most")
     return {i: read_prompt([], box, None) for i, box in enumerate(boxes, start=1)}
 
 

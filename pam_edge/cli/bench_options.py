@@ -49,7 +49,7 @@ class GridOptions:
     clicks: Annotated[str, _Option(metavar="N,N", help="Clicks on one picture, task clicks.")] = "4"
     prompt: Annotated[str, _Option(metavar="N,N", help="Tokens of a prompt, task decode.")] = "512"
     frames: Annotated[str, _Option(metavar="N,N", help="Frames of a clip, tasks video, operators.")] = "16"
-    objects: Annotated[str, _Option(metavar="N,N", help="Objects tracked, tasks video, operators.")] = "1"
+    objects: Annotated[str, _Option(metavar="N,N", help="Objects followed, tasks video, operators.")] = "1"
     size: Annotated[
         str, _Option(metavar="N,N", help="Longest side of the picture, task image; 0: as rendered.")
     ] = "0"

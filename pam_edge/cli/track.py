@@ -29,13 +29,13 @@ def track(
     ],
     point: Annotated[
         list[str] | None,
-        _Option(metavar="X,Y[,0|1]", help="A click in pixels, 0 for 'not this'; all are of one thing."),
+        _Option(metavar="X,Y[,0|1]", help="A click in pixels, 0 for 'not this'; all are of one object."),
     ] = None,
     box: Annotated[
-        list[str] | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around a thing; one for each thing.")
+        list[str] | None, _Option(metavar="X0,Y0,X1,Y1", help="A box around an object; one for each object.")
     ] = None,
     mask: Annotated[
-        Path | None, _Option(metavar="FILE", help="A picture of the thing's mask, as large as a frame.")
+        Path | None, _Option(metavar="FILE", help="A picture of the object's mask, as large as a frame.")
     ] = None,
     frame: Annotated[int, _Option(min=0, metavar="K", help="Which frame is pointed at, from 0.")] = 0,
     backwards: Annotated[
@@ -59,12 +59,12 @@ def track(
     threads: Threads = 0,
     no_check: NoCheck = False,
 ) -> None:
-    """Point at things in a video: their masks frame by frame, and captions of what happens to them."""
+    """Point at objects in a video: their masks frame by frame, and captions of what happens to them."""
     from contextlib import ExitStack
 
     from pam_edge.bundle.bundle import Bundle
     from pam_edge.bundle.graph_io import check_video
-    from pam_edge.cli.arguments import check_apart, check_place, language, read_plan, read_things
+    from pam_edge.cli.arguments import check_apart, check_place, language, read_objects, read_plan
     from pam_edge.cli.console import note, show, show_json
     from pam_edge.pipeline.pam import load
     from pam_edge.render.tables import caveats, clean_lines
@@ -75,7 +75,7 @@ def track(
     from pam_edge.video.reverse_reader import open_backwards
     from pam_edge.video.stream import Plan
 
-    things = read_things(point or [], box or [], mask)
+    objects = read_objects(point or [], box or [], mask)
     captions, cut = read_plan(caption, every)
     if backwards and captions != "none":
         raise UsageError("--backwards follows and tells nothing: captions tell what happens in its order")
@@ -100,7 +100,7 @@ def track(
             line = stack.enter_context(lines_in(lines))
         plan = Plan(captions, cut, shots.count, words, max_tokens=max_tokens, backwards=backwards)
         say = None if json == "-" else (lambda text, end: show(clean_lines(text), end=end))
-        spent = follow(pam, shots, {frame: things}, plan, Outputs(line, say, out))
+        spent = follow(pam, shots, {frame: objects}, plan, Outputs(line, say, out))
     if out is not None:
         note(f"video: {out}")
     note(spent.text())

@@ -13,7 +13,6 @@ import shutil
 import sys
 from pathlib import Path
 
-MIB = 1 << 20
 CPU_FLAGS = (
     "avx2",
     "fma",

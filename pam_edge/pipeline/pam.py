@@ -48,6 +48,10 @@ IMAGES = 8  # encoded pictures kept: 16 MB each at PAM's size
 MAX_TOKENIZER_BYTES = 64 << 20  # PAM's has 11 MB
 PREFIXES = 4  # prefilled regions kept: about 60 MB each for PAM-1.5B in float32
 
+# Bytes of a graph's file up to which it opens beside the image encoder: of a larger one, the memory that both
+# take counts for more than the time.
+_SMALL = 4 << 20
+
 
 def load(bundle: str | Path | Bundle, *, threads: int = 0, check: bool = True) -> Pam:
     """Open a bundle for use in its own runtime; graphs are opened when they are first needed.
@@ -130,6 +134,8 @@ class Pam:
         timing = {"preprocess": ms_since(clock), "load": 0.0, "encode": 0.0}
 
         def encode() -> dict[str, Array]:
+            if self.bundle.graph("mask_decoder").files[0].bytes <= _SMALL:
+                self.open_ahead("mask_decoder")  # beside the encoder's opening, which takes one core
             timing["load"] = self.open_graph("image_encoder")
             clock = time.perf_counter()
             features = self.run_graph("image_encoder", {"image": normalized(square)})
@@ -221,7 +227,7 @@ class Pam:
         picture = load_image(image)
         self.check_prompt(prompt, (picture.height, picture.width))
         seen = self.look(picture)
-        self.open_ahead("perceiver", DECODER)  # no sooner: the encoder takes every core and much memory
+        self.open_ahead("perceiver", DECODER)  # no sooner: encoding takes every core and much memory
         region = self.segment(seen, prompt)
         description = self.describe(region, tasks, lang=lang, max_tokens=max_tokens)
         for _ in description:

@@ -16,12 +16,12 @@ from pam_edge.render.overlay import PALETTE, Shown, draw
 from pam_edge.render.text_layout import Face, find_fonts
 from pam_edge.render.text_panel import INK, PAPER
 
-LINES = 3  # of text a thing
+LINES = 3  # of text an object
 _SIDE = 960  # the longer side of the picture, at most
 
 
 class Screen:
-    """Draws frame after frame. A thing has the colour of its place among all things."""
+    """Draws frame after frame. An object has the colour of its place among all objects."""
 
     def __init__(self) -> None:
         self._files, self._face = find_fonts(), Face((), 16)
@@ -35,22 +35,22 @@ class Screen:
         prompts: Mapping[int, Prompt],
     ) -> Image.Image:
         """RGB, sides even. `masks` [h, w] of the picture, words and what was pointed at on this frame are by
-        the number of a thing; of words the last lines that fit are shown.
+        the number of an object; of words the last lines that fit are shown.
         """
-        things = sorted(masks)
-        photo = draw(picture, [Shown(masks[n], prompts.get(n)) for n in things], max_side=_SIDE)
+        objects = sorted(masks)
+        photo = draw(picture, [Shown(masks[n], prompts.get(n)) for n in objects], max_side=_SIDE)
         if self._size is None:
             self._face = Face(self._files, max(16, photo.width // 42))
-            below = 2 * self._face.size + max(1, len(things)) * LINES * self._face.line
+            below = 2 * self._face.size + max(1, len(objects)) * LINES * self._face.line
             self._size = photo.width + photo.width % 2, (photo.height + below + 1) // 2 * 2
         line, pad = self._face.line, self._face.size
         page = Image.new("RGB", self._size, PAPER)
         page.paste(photo, (0, 0))
         pen, y = ImageDraw.Draw(page), photo.height + pad
-        for index, number in enumerate(things):
+        for index, number in enumerate(objects):
             top = y + index * LINES * line
             if top + LINES * line > self._size[1]:
-                break  # more things than when the film began
+                break  # more objects than when the film began
             bar = (pad // 2, top + 4, pad // 2 + 5, top + LINES * line - 8)
             pen.rounded_rectangle(bar, radius=2, fill=PALETTE[index % len(PALETTE)])
             text = words.get(number, "")

@@ -20,8 +20,8 @@ _TITLE = 32  # characters: a first text up to this long is set large
 
 @dataclass(frozen=True)
 class Block:
-    """What is said about one thing: (label, text) pairs, a colour, and its number where there are several
-    things.
+    """What is said about one object: (label, text) pairs, a colour, and its number where there are several
+    objects.
     """
 
     colour: tuple[int, int, int]

@@ -25,7 +25,7 @@ from pam_edge.video.reader import Shot, Source
 from pam_edge.video.stream import Caption, Event, Plan, Words, follow
 from pam_edge.video.tracker import Frame
 
-SCHEMA = 1
+SCHEMA = 2  # 1 said "things", "thing" and "told"
 Say = Callable[[str, str], None]  # a text and what ends it
 Line = Callable[[Any], None]  # takes a document for JSON
 
@@ -68,7 +68,7 @@ def track(
     subtitles = Subtitles()
     words = subtitles.words
     began: float | None = None  # when the first frame was
-    teller = _Teller(say, several=len({thing for given in prompts.values() for thing in given}) > 1)
+    teller = _Teller(say, several=len({obj for given in prompts.values() for obj in given}) > 1)
     error: PamEdgeError | KeyboardInterrupt | None = None
     with ExitStack() as stack:
         film = None if outputs.film is None else stack.enter_context(Film(outputs.film, rate=source.rate))
@@ -107,17 +107,17 @@ class Subtitles:
     """What a film shows of captions: each as its words come, and then until the next begins."""
 
     def __init__(self) -> None:
-        self.words: dict[int, str] = {}  # by thing
+        self.words: dict[int, str] = {}  # by object
         self._segment: dict[int, int] = {}
 
     def take(self, event: Words | Caption) -> None:
         """Show what was said."""
         if isinstance(event, Caption):
-            self.words[event.thing] = "(out of sight)" if event.lost else event.text
+            self.words[event.object] = "(out of sight)" if event.lost else event.text
         else:
-            goes_on = self._segment.get(event.thing) == event.segment
-            self.words[event.thing] = (self.words[event.thing] if goes_on else "") + event.text
-        self._segment[event.thing] = event.segment
+            goes_on = self._segment.get(event.object) == event.segment
+            self.words[event.object] = (self.words[event.object] if goes_on else "") + event.text
+        self._segment[event.object] = event.segment
 
 
 class _Teller:
@@ -126,7 +126,7 @@ class _Teller:
     def __init__(self, say: Say, *, several: bool) -> None:
         self._say, self._several = say, several
         self._insight: dict[int, bool] = {}
-        self._open: tuple[int, int] | None = None  # thing and segment whose words are being told
+        self._open: tuple[int, int] | None = None  # object and segment whose words are being told
         self._late: set[tuple[int, int]] = set()  # whose words came while another's were told
         self._lines: list[str] = []
 
@@ -136,39 +136,39 @@ class _Teller:
             case Frame():
                 self._lines += self._changes(event)
             case Words():
-                at = event.thing, event.segment
+                at = event.object, event.segment
                 if self._open is None and at not in self._late:
                     self._open = at
-                    self._say(self._name(event.thing), "")
+                    self._say(self._name(event.object), "")
                 if self._open == at:
                     self._say(event.text, "")
                 else:
                     self._late.add(at)
             case Caption():
                 frames = "frames {} to {}".format(*event.frames)
-                if self._open == (event.thing, event.segment):
+                if self._open == (event.object, event.segment):
                     self._say(f"  [{frames}]", "\n")
                     self._open = None
                 elif event.lost:
-                    self._lines.append(f"{self._name(event.thing)}out of sight  [{frames}]")
+                    self._lines.append(f"{self._name(event.object)}out of sight  [{frames}]")
                 else:
-                    self._lines.append(f"{self._name(event.thing)}{event.text}  [{frames}]")
+                    self._lines.append(f"{self._name(event.object)}{event.text}  [{frames}]")
         if self._open is None:
             for text in self._lines:
                 self._say(text, "\n")
             self._lines = []
 
     def _changes(self, frame: Frame) -> Iterator[str]:
-        for found in frame.things:
-            before = self._insight.get(found.thing)
-            self._insight[found.thing] = found.visible
+        for found in frame.objects:
+            before = self._insight.get(found.object)
+            self._insight[found.object] = found.visible
             if before == found.visible or (before is None and found.visible):
                 continue
             what = "found again" if found.visible else "out of sight"
-            yield f"frame {frame.index}: {self._name(found.thing)}{what}"
+            yield f"frame {frame.index}: {self._name(found.object)}{what}"
 
-    def _name(self, thing: int) -> str:
-        return f"thing {thing}: " if self._several else ""
+    def _name(self, obj: int) -> str:
+        return f"object {obj}: " if self._several else ""
 
 
 @contextmanager
@@ -201,9 +201,9 @@ def _frame_line(frame: Frame, time: float | None) -> dict[str, Any]:
         "type": "frame",
         "frame": frame.index,
         "time": None if time is None else round(time, 4),
-        "things": [
+        "objects": [
             {
-                "thing": found.thing,
+                "object": found.object,
                 "state": "seen" if found.visible else "lost",
                 "prompted": found.prompted,
                 "box": None if found.box is None else list(found.box),
@@ -211,7 +211,7 @@ def _frame_line(frame: Frame, time: float | None) -> dict[str, Any]:
                 "object_score": found.object_score,
                 "mask": {"size": list(frame.size), "counts": coco_rle.encode(found.mask)},
             }
-            for found in frame.things
+            for found in frame.objects
         ],
         "timing_ms": _rounded(frame.timing_ms),
     }
@@ -222,16 +222,16 @@ def _film_time(time: float | None, began: float | None, *, backwards: bool) -> f
 
 
 def _words_line(event: Words) -> dict[str, Any]:
-    return {"type": "words", "thing": event.thing, "segment": event.segment, "text": event.text}
+    return {"type": "words", "object": event.object, "segment": event.segment, "text": event.text}
 
 
 def _caption_line(event: Caption) -> dict[str, Any]:
     return {
         "type": "caption",
-        "thing": event.thing,
+        "object": event.object,
         "segment": event.segment,
         "frames": list(event.frames),
-        "state": "lost" if event.lost else "told",
+        "state": "lost" if event.lost else "captioned",
         "text": event.text,
         "token_ids": list(event.token_ids),
         "finish_reason": event.finish_reason,

@@ -62,7 +62,7 @@ class Film:
         prompts: Mapping[int, Prompt],
         time: float | None,
     ) -> None:
-        """Write a frame with words and with what was pointed at on it, by thing; at `time` in its source, in
+        """Write a frame with words and with what was pointed at on it, by object; at `time` in its source, in
         seconds, None for one frame after the one before. The film starts with its first frame, wherever in
         the source that is.
         """
@@ -90,7 +90,7 @@ class Film:
     def _drawn(
         self, picture: Image.Image, frame: Frame, words: Mapping[int, str], prompts: Mapping[int, Prompt]
     ) -> Image.Image:
-        masks = {found.thing: found.mask for found in frame.things}
+        masks = {found.object: found.mask for found in frame.objects}
         return self._screen.drawn(picture, masks, words, prompts)
 
     def _write(self, drawn: Image.Image, time: float) -> None:

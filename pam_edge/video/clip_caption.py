@@ -1,8 +1,8 @@
-"""A caption of what happens to a thing: which frames of a clip the language model reads, and their tokens.
+"""A caption of what happens to an object: which frames of a clip the language model reads, and their tokens.
 
 As PAM reads a clip (arXiv 2506.05302, section 3): 16 frames, the first at scale 1/2, the others at 1/4. A
 frame's tokens are computed once, when it comes; where the clip's length is known they are also read at once,
-so that little is left to do at its end. Knows nothing of sources and of how things are followed.
+so that little is left to do at its end. Knows nothing of sources and of how objects are followed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def frame_choice(count: int) -> tuple[int, ...]:
 
 
 class Clip:
-    """One thing through one clip, frame by frame.
+    """One object through one clip, frame by frame.
 
     `length` is the clip's number of frames; None where that is not known before its end: then every frame's
     tokens are kept up to 32, beyond that every second's, every fourth's and so on; the 16 are of those.

@@ -1,7 +1,7 @@
-"""A whole video: things are followed frame by frame, and what happens to them is told meanwhile.
+"""A whole video: objects are followed frame by frame, and what happens to them is told meanwhile.
 
 A stream is cut into segments, by length or where something changes. Each starts from the last mask of the one
-before and is told its caption as history; a thing that was out of sight at the end is looked for by memory
+before and is told its caption as history; an object that was out of sight at the end is looked for by memory
 instead. A caption is decoded a few tokens at a time between the frames that come after its segment, on one
 thread. Knows no files and prints nothing.
 """
@@ -38,7 +38,7 @@ EVERY = 32  # frames of a segment, as in the original's example
 class Plan:
     """What to tell of a video. `every` is a segment's number of frames, None to cut where something changes.
     `length` is the video's number of frames, where it is known. `backwards`: frames come from the latest one
-    with a prompt back to the first; nothing can be told of them, since things would happen the wrong way.
+    with a prompt back to the first; nothing can be told of them, since objects would happen the wrong way.
     """
 
     captions: Captions = "none"
@@ -55,23 +55,23 @@ class Plan:
         if self.max_tokens < 1:
             raise UsageError(f"max tokens {self.max_tokens}: at least 1 is needed for a caption")
         if self.backwards and self.captions != "none":
-            raise UsageError("captions tell what happens in its order: backwards, things are followed alone")
+            raise UsageError("captions tell what happens in its order: backwards, objects are followed alone")
 
 
 @dataclass(frozen=True)
 class Words:
     """A piece of a caption, as it is decoded."""
 
-    thing: int
+    object: int
     segment: int  # from 1
     text: str
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A finished caption. `lost`: the thing was never in sight, and nothing is said."""
+    """A finished caption. `lost`: the object was never in sight, and nothing is said."""
 
-    thing: int
+    object: int
     segment: int
     frames: tuple[int, int]  # the first and the last
     text: str
@@ -89,7 +89,7 @@ def follow(
 ) -> Iterator[Event]:
     """Frames as they are followed, words and captions as they are told.
 
-    `prompts` maps a frame's index to prompts by thing: the first start things, later ones correct them or
+    `prompts` maps a frame's index to prompts by object: the first start objects, later ones correct them or
     start others. Frames before the first prompt are passed over unseen (backwards: `frames` begin with the
     latest that has a prompt). Where `frames` raises one of our
     errors, captions of what was seen are finished first. Raises UsageError for a prompt after the end.
@@ -126,13 +126,13 @@ class _Telling:
             piece = next(self.description)
             self.first_word = self.first_word or ms_since(self.began)
             if piece.text:
-                yield Words(self.narrator.thing, self.segment, piece.text)
+                yield Words(self.narrator.object, self.segment, piece.text)
             if piece.answer is not None:
                 self.finished, answer = True, piece.answer
                 self.narrator.history = answer.text
                 timing, spent = self.description.timing_ms, self.spent
                 yield Caption(
-                    thing=self.narrator.thing,
+                    object=self.narrator.object,
                     segment=self.segment,
                     frames=self.frames,
                     text=answer.text,
@@ -150,10 +150,10 @@ class _Telling:
 
 
 class _Narrator:
-    """What is told of one thing: its running clip, the caption being decoded, the history."""
+    """What is told of one object: its running clip, the caption being decoded, the history."""
 
-    def __init__(self, thing: int) -> None:
-        self.thing = thing
+    def __init__(self, obj: int) -> None:
+        self.object = obj
         self.history = ""
         self.clip: Clip | None = None
         self.since = 0  # the clip's first frame
@@ -206,13 +206,13 @@ class _Follower:
     def _step(self, index: int, picture: Image.Image) -> Frame:
         clock = time.perf_counter()
         given = dict(self._prompts.get(index, {}))
-        for thing, again in self._again.items():
-            self._tracker.forget(thing)
-            clicks = given.get(thing, again)
+        for obj, again in self._again.items():
+            self._tracker.forget(obj)
+            clicks = given.get(obj, again)
             if clicks.box is None and clicks.mask is None:
-                given[thing] = Prompt(box=again.box, points=clicks.points)
+                given[obj] = Prompt(box=again.box, points=clicks.points)
             else:
-                given[thing] = clicks
+                given[obj] = clicks
         self._again = {}
         frame = self._tracker.step(picture, given, at=index)
         frame.timing_ms["whole"] = ms_since(clock)
@@ -224,8 +224,8 @@ class _Follower:
         frame = self._latest
         if self._plan.captions == "none" or frame is None:
             return
-        for found in frame.things:
-            narrator = self._narrators.setdefault(found.thing, _Narrator(found.thing))
+        for found in frame.objects:
+            narrator = self._narrators.setdefault(found.object, _Narrator(found.object))
             if narrator.clip is None:
                 narrator.clip, narrator.since = (
                     Clip(self._pam, length=self._remaining(frame.index)),
@@ -257,12 +257,12 @@ class _Follower:
             return self._count >= self._plan.every
         tiny = picture.convert("L").resize((16, 16), Image.Resampling.BOX)
         small = np.asarray(tiny, np.float32) / np.float32(255)
-        insight = {found.thing: found.visible for found in frame.things}
+        insight = {found.object: found.visible for found in frame.objects}
         before, self._insight = self._insight, insight
         scene = self._scene = small if self._scene is None else self._scene
         if self._count < LEAST:
             return False
-        turned = any(before.get(thing, now) != now for thing, now in insight.items())
+        turned = any(before.get(obj, now) != now for obj, now in insight.items())
         changed = float(np.abs(small - scene).mean()) > CHANGED
         return turned or changed or self._count >= MOST
 
@@ -277,14 +277,14 @@ class _Follower:
         for narrator in self._narrators.values():
             yield from narrator.go_on(None if last else 0)
         if self._latest is not None and not last:
-            boxes = {found.thing: found.box for found in self._latest.things}
-            self._again = {thing: Prompt(box=box) for thing, box in boxes.items() if box is not None}
+            boxes = {found.object: found.box for found in self._latest.objects}
+            self._again = {obj: Prompt(box=box) for obj, box in boxes.items() if box is not None}
             self._segment, self._count, self._scene = self._segment + 1, 0, None
 
     def _begin_telling(self, narrator: _Narrator, clip: Clip, last: int) -> Iterator[Event]:
         frames, narrator.clip, plan = (narrator.since, last), None, self._plan
         if not clip.visible:
-            yield Caption(narrator.thing, self._segment, frames, "", True, (), "stop", clip.timing_ms)
+            yield Caption(narrator.object, self._segment, frames, "", True, (), "stop", clip.timing_ms)
             return
         description = caption(
             self._pam,

@@ -1,6 +1,6 @@
 """`pam-edge build`: a bundle's graphs compiled one after the other, each in a process of its own, resumable.
 
-Knows the order of things and what is already there; what compiling is, `compile.py` knows.
+Knows the order of objects and what is already there; what compiling is, `compile.py` knows.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_the_whole_clip_equals_the_originals(
     tracker, clip, scores = Tracker(pam, length=FRAMES), Clip(pam, length=FRAMES), []
     for n in range(FRAMES):
         frame = reference.HERE / "frames" / f"{n:05}.png"
-        (found,) = tracker.step(frame, {1: PROMPTS["box"]} if n == 0 else None).things
+        (found,) = tracker.step(frame, {1: PROMPTS["box"]} if n == 0 else None).objects
         scores.append(found.object_score)
         clip.add(found)
         if n % 4 == 0:

@@ -101,13 +101,13 @@ def greedy(words: Words, cache: Cache, after: Sequence[int]) -> list[str]:
     return [questions.decode(row[:end]) for row, end in zip(rows, ends, strict=True)]
 
 
-def check_free(words: Words, cache: Cache, things: Sequence[Combo], seed: int, figures: Figures) -> None:
+def check_free(words: Words, cache: Cache, objects: Sequence[Combo], seed: int, figures: Figures) -> None:
     """One question in a person's own words per language, the same of all N regions."""
     rng = np.random.default_rng([seed, 1])
     for lang in LANGUAGES:
         subject = SUBJECTS[int(rng.integers(len(SUBJECTS)))]
         wording, other = int(rng.integers(3)), 10 + int(rng.integers(10))
-        asked = [question(subject, thing, lang, wording=wording, other=other) for thing in things]
+        asked = [question(subject, obj, lang, wording=wording, other=other) for obj in objects]
         said = greedy(words, cache, words.questions.free(asked[0].question))
         right = [float(text == one.answer) for text, one in zip(said, asked, strict=True)]
         figures[f"own question {lang}"] += right
@@ -123,8 +123,8 @@ def check_scene(
     """Add one scene's figures; returns what went wrong."""
     rng = np.random.default_rng(drawn.seed)
     n = len(drawn.objects)
-    clicks = np.array([random_click(thing.mask, rng) for thing in drawn.objects], np.float32)
-    centres = np.array([centre_click(thing.mask) for thing in drawn.objects], np.float32)
+    clicks = np.array([random_click(obj.mask, rng) for obj in drawn.objects], np.float32)
+    centres = np.array([centre_click(obj.mask) for obj in drawn.objects], np.float32)
     boxes = np.array([[b.x, b.y, b.x + b.w, b.y + b.h] for b in (t.box for t in drawn.objects)], np.float32)
     coords, labels = np.zeros((3 * n, 2, 2), np.float32), np.full((3 * n, 2), -2, np.float32)
     coords[:n, 0], coords[n : 2 * n, 0], coords[2 * n :] = clicks, centres, boxes.reshape(n, 2, 2)
@@ -132,25 +132,25 @@ def check_scene(
     found, masks = segment(tower, drawn, (coords, labels))
     wrong: list[dict[str, Any]] = []
     for i in range(3 * n):
-        thing, given = drawn.objects[i % n], masks[i].numpy()
-        iou = float((thing.mask & given).sum() / max(1, (thing.mask | given).sum()))
+        obj, given = drawn.objects[i % n], masks[i].numpy()
+        iou = float((obj.mask & given).sum() / max(1, (obj.mask | given).sum()))
         name = ("click", "centre", "box")[i // n]
         figures[name].append(iou)
         figures["there"].append(float(found.object_score[i, 0] > 0))
         if iou < 0.75:
-            wrong.append({"seed": drawn.seed, "thing": i % n, "kind": thing.kind, "prompt": name, "iou": iou})
+            wrong.append({"seed": drawn.seed, "object": i % n, "kind": obj.kind, "prompt": name, "iou": iou})
     if words is None:
         return wrong
     cache = prefix(words, words.parts[0](found.region_embed[:n], found.mask_tokens[:n]))
     check_free(words, cache, [Combo(t.kind, t.colour, t.pattern) for t in drawn.objects], drawn.seed, figures)
     for (task, lang), after in words.questions.after.items():
         for i, text in enumerate(greedy(words, cache, after)):
-            wanted, thing = answer(drawn, i, task, lang), drawn.objects[i]
+            wanted, obj = answer(drawn, i, task, lang), drawn.objects[i]
             figures[f"{task} {lang}"].append(float(text == wanted))
             if task in ("brief", "detailed"):
-                figures[f"colour {lang}"].append(float(named_colour(text, lang) == thing.colour))
+                figures[f"colour {lang}"].append(float(named_colour(text, lang) == obj.colour))
             if text != wanted:
-                row = {"seed": drawn.seed, "thing": i, "task": task, "said": text, "wanted": wanted}
+                row = {"seed": drawn.seed, "object": i, "task": task, "said": text, "wanted": wanted}
                 wrong.append(row | {"iou": figures["click"][-n + i]})
     return wrong
 
@@ -160,17 +160,17 @@ def panel(path: Path, rows: list[dict[str, Any]], tower: VisionTower) -> None:
     tiles = []
     for row in rows[:24]:
         drawn = scene(row["seed"], "heldout")
-        thing = drawn.objects[row["thing"]]
+        obj = drawn.objects[row["object"]]
         rng = np.random.default_rng(drawn.seed)
-        x, y = [random_click(t.mask, rng) for t in drawn.objects][row["thing"]]
-        b = thing.box
+        x, y = [random_click(t.mask, rng) for t in drawn.objects][row["object"]]
+        b = obj.box
         points = [[x, y], [0, 0]] if row.get("prompt") != "box" else [[b.x, b.y], [b.x + b.w, b.y + b.h]]
         if row.get("prompt") == "centre":
-            points = [list(centre_click(thing.mask)), [0, 0]]
+            points = [list(centre_click(obj.mask)), [0, 0]]
         label = [1, -2] if row.get("prompt") != "box" else [2, 3]
         _, masks = segment(tower, drawn, (np.array([points], np.float32), np.array([label], np.float32)))
         shown = drawn.image.astype(np.float32)
-        shown[thing.mask, 1] += 90
+        shown[obj.mask, 1] += 90
         shown[masks[0].numpy(), 0] += 90
         x, y = (int(v) for v in points[0])
         shown[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = (0, 0, 255)

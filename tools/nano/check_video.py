@@ -68,12 +68,12 @@ def boxed(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Tensor
     return torch.from_numpy(corners.astype(np.float32))[None], torch.tensor([[2.0, 3.0]])
 
 
-def pointed(thing: Subject, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def pointed(obj: Subject, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """How a subject is pointed at in a picture of size (h, w), as a prompt."""
-    if thing.box is not None:
-        return boxed(thing.box, size)
-    assert thing.click is not None  # it has one of the two
-    x, y = thing.click
+    if obj.box is not None:
+        return boxed(obj.box, size)
+    assert obj.click is not None  # it has one of the two
+    x, y = obj.click
     at = [[[x * SIDE / size[1], y * SIDE / size[0]]]]
     return torch.tensor(at, dtype=torch.float32), torch.ones(1, 1)
 
@@ -85,8 +85,8 @@ def check_masks(
     first, _ = window(filmed)
     size = (filmed.frames.shape[1], filmed.frames.shape[2])
     found = {
-        thing.name: [f.mask for f in follow(tower, looks[first : first + LONG], size, pointed(thing, size))]
-        for thing in subjects(filmed)
+        obj.name: [f.mask for f in follow(tower, looks[first : first + LONG], size, pointed(obj, size))]
+        for obj in subjects(filmed)
     }
     wrong: list[dict[str, Any]] = []
     for name, ious in add_window(figures, filmed, found).items():

@@ -42,7 +42,7 @@ SIZES = ("small", "medium", "large")
 KIND_AT = {k.name: i for i, k in enumerate(KINDS)}
 COLOUR_AT = {c.name: i for i, c in enumerate(COLOURS)}
 PATTERN_AT = {p: i for i, p in enumerate(PATTERNS)}
-USUAL_SIZE = 80.0  # of a thing, in a field's units
+USUAL_SIZE = 80.0  # of an object, in a field's units
 # What is known of an object: four class numbers (from 0), its box x0, y0, x1, y1 and its centre click x, y,
 # both in pixels of the S x S picture, and its pose as in `pose_numbers`.
 OBJECT = np.dtype(
@@ -94,8 +94,8 @@ def squeezed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def owners(drawn: Scene) -> NDArray[np.uint8]:
     """Which annotated object each pixel of the squeezed picture shows."""
     whole = np.zeros(drawn.image.shape[:2], np.uint8)
-    for number, thing in enumerate(drawn.objects, start=1):
-        whole[thing.mask] = number
+    for number, obj in enumerate(drawn.objects, start=1):
+        whole[obj.mask] = number
     return np.asarray(Image.fromarray(whole).resize((SIDE, SIDE), Image.Resampling.NEAREST))
 
 
@@ -120,13 +120,13 @@ def records(drawn: Scene) -> NDArray[Any]:
     out = np.zeros(len(drawn.objects), OBJECT)
     scale = np.array([SIDE / drawn.width, SIDE / drawn.height], np.float32)
     field = Field(drawn.width, drawn.height, math.sqrt(drawn.width * drawn.height) / 256)
-    for row, thing in zip(out, drawn.objects, strict=True):
-        row["kind"], row["colour"] = KIND_AT[thing.kind], COLOUR_AT[thing.colour]
-        row["pattern"], row["size"] = PATTERN_AT[thing.pattern], SIZES.index(thing.size)
-        box = thing.box
+    for row, obj in zip(out, drawn.objects, strict=True):
+        row["kind"], row["colour"] = KIND_AT[obj.kind], COLOUR_AT[obj.colour]
+        row["pattern"], row["size"] = PATTERN_AT[obj.pattern], SIZES.index(obj.size)
+        box = obj.box
         row["box"] = np.array([box.x, box.y, box.x + box.w, box.y + box.h]) * np.tile(scale, 2)
-        row["click"] = np.array(centre_click(thing.mask)) * scale
-        row["pose"] = pose_numbers(field, thing.pose)
+        row["click"] = np.array(centre_click(obj.mask)) * scale
+        row["pose"] = pose_numbers(field, obj.pose)
     return out
 
 

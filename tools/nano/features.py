@@ -67,8 +67,8 @@ def _see(given: argparse.Namespace, worker: int, starts: NDArray[Any]) -> None:
         for i, scene in enumerate(chosen):
             count = int(scenes.counts[scene])
             rng = np.random.default_rng([given.seed, scene])
-            things = scenes.objects[scene, :count]
-            prompts = prompts_for(rng, (scenes.owner[scene], scenes.depth[scene]), things, count)
+            objects = scenes.objects[scene, :count]
+            prompts = prompts_for(rng, (scenes.owner[scene], scenes.depth[scene]), objects, count)
             seen = tower.decode_masks(
                 whole[0][i : i + 1],
                 (whole[1][i : i + 1], whole[2][i : i + 1]),

@@ -62,7 +62,7 @@ def pointed(rng: np.random.Generator, mask: NDArray[np.bool_]) -> tuple[Tensor, 
 def see(
     tower: VisionTower, looks: Looks, film: int, *, frames: list[int], prompt: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Follow one thing through `frames` of a clip -> maps [F, C, E, E], mask tokens [F, 2, C]."""
+    """Follow one object through `frames` of a clip -> maps [F, C, E, E], mask tokens [F, 2, C]."""
     shots = (Encoded(*(torch.from_numpy(field[film, n]).float()[None] for field in looks)) for n in frames)
     found = list(track(tower, shots, len(frames), *prompt))
     return torch.cat([f.region_embed for f in found]), torch.cat([f.mask_tokens for f in found])

@@ -1,6 +1,6 @@
 """Helper heads for clips, in training alone: what a frame shows must be readable, and what happened be read.
 
-Captions name motion in one word or two, which teaches slowly. Where a thing is, how large and how turned is
+Captions name motion in one word or two, which teaches slowly. Where an object is, how large and how turned is
 known of every frame. Image tokens that show it are asked for that, and a frame's semantic tokens together;
 the language model, behind each frame, for that too and for what changed since the first, and behind the last
 one for the event. Every image token is asked where it lies itself, which is what a place is read by: no value
@@ -74,9 +74,9 @@ class FilmHelpers(nn.Module):
         return 2 * place + shown + pose + 2 * read + 2 * change + 0.3 * named, figures
 
     def frames(self, tokens: Tensor, shown: Tensor, pose: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Tokens of N frames of N things [N, T, H], `shown` [N, 8, 8], pose [N, 4] -> loss and figures.
+        """Tokens of N frames of N objects [N, T, H], `shown` [N, 8, 8], pose [N, 4] -> loss and figures.
 
-        A batch of clips shows few things, each many times: too few to learn what a turned thing looks like.
+        A batch of clips shows few objects, each many times: too few to learn what a turned object looks like.
         """
         level = F.rms_norm(tokens, tokens.shape[-1:])
         count, own = NANO.vision.embed_size**2 // 16, NANO.perceiver.semantic_tokens

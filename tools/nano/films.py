@@ -3,7 +3,7 @@
     python -m tools.nano.films draw --out FOLDER --count 3200 --turning-from 480
     python -m tools.nano.films look --out FOLDER --sam run1/sam.pt
 
-`draw` knows no model: frames squeezed to S x S as at inference, and for every pixel the number of the thing
+`draw` knows no model: frames squeezed to S x S as at inference, and for every pixel the number of the object
 it shows. `look` keeps the image encoder's maps as float16, so that a training step of the memory part is
 cheap; it is to be done again when the image encoder changes. Seeds 0 .. count-1 of the split `train` alone,
 from `--turning-from` on those whose target turns: turns are rare, and hard to learn.
@@ -33,15 +33,15 @@ from tools.nano.data import COLOUR_AT, KIND_AT, PATTERN_AT, SIDE, squeezed
 from tools.nano.features import load_tower
 
 MOST = 64  # frames of a clip
-THINGS = 8  # numbers a pixel can have: the ground, up to four still things, the target, what covers it
+THINGS = 8  # numbers a pixel can have: the ground, up to four still objects, the target, what covers it
 CHUNK = 8  # frames encoded at once
 NEVER = 1 << 30  # no clip has this seed
-# How many frames and things there are, which is the target (from 1), and the target's three class numbers.
-FILM = np.dtype([(n, "i2") for n in ("frames", "things", "target", "kind", "colour", "pattern")])
+# How many frames and objects there are, which is the target (from 1), and the target's three class numbers.
+FILM = np.dtype([(n, "i2") for n in ("frames", "objects", "target", "kind", "colour", "pattern")])
 
 
 class Films(NamedTuple):
-    """N clips. In `owner` 0 is the ground and k the k-th thing; `film` has 0 frames where none was drawn."""
+    """N clips. In `owner` 0 is the ground and k the k-th object; `film` has 0 frames where none was drawn."""
 
     images: NDArray[np.uint8]  # [N, MOST, S, S, 3]
     owner: NDArray[np.uint8]  # [N, MOST, S, S]
@@ -96,7 +96,7 @@ def captions(filmed: Clip) -> Told:
 
 
 def small(owner: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Which thing each pixel of the squeezed frame shows."""
+    """Which object each pixel of the squeezed frame shows."""
     return np.asarray(Image.fromarray(owner).resize((SIDE, SIDE), Image.Resampling.NEAREST))
 
 
@@ -118,9 +118,9 @@ def _draw(given: argparse.Namespace, worker: int) -> None:
                 area[seed, k] = np.bincount(owner[seed, k].reshape(-1), minlength=THINGS)
             texts.write(json.dumps({"seed": seed} | captions(filmed)._asdict(), ensure_ascii=False) + "\n")
             texts.flush()
-            who, target = filmed.target, len(filmed.things) - 1
+            who, target = filmed.target, len(filmed.objects) - 1
             classes = (KIND_AT[who.kind], COLOUR_AT[who.colour], PATTERN_AT[who.pattern])
-            film[seed] = (len(filmed.frames), len(filmed.things), target, *classes)  # last: it is there now
+            film[seed] = (len(filmed.frames), len(filmed.objects), target, *classes)  # last: it is there now
 
 
 @torch.no_grad()

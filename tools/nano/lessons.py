@@ -48,7 +48,7 @@ GRAIN = 0.15  # of noise on what frames show, whose numbers are about 1
 
 
 class Frames(NamedTuple):
-    """Single frames of N things, each in sight."""
+    """Single frames of N objects, each in sight."""
 
     maps: Tensor  # [N, C, E, E]
     tokens: Tensor  # [N, 2, C]
@@ -79,31 +79,29 @@ class Regions:
         """A random batch."""
         rows = np.sort(rng.choice(self.rows, count, replace=False))
         maps, tokens, which = (field[rows] for field in self.features)
-        things = self.rendered.objects[which[:, 0], which[:, 1]]
+        objects = self.rendered.objects[which[:, 0], which[:, 1]]
         asked = []
-        for (scene, number), thing in zip(which.tolist(), things, strict=True):
+        for (scene, number), obj in zip(which.tolist(), objects, strict=True):
             texts, order = self.texts[scene][number], rng.permutation(len(TASKS)).tolist()
             spoken = rng.integers(len(LANGUAGES), size=len(TASKS)).tolist()
             chosen = [(TASKS[t], LANGUAGES[spoken[t]]) for t in order]
             branches = [self.questions.asked(task, lang, texts[lang][task]) for task, lang in chosen]
-            shown = Combo(
-                KINDS[thing["kind"]].name, COLOURS[thing["colour"]].name, PATTERNS[thing["pattern"]]
-            )
+            shown = Combo(KINDS[obj["kind"]].name, COLOURS[obj["colour"]].name, PATTERNS[obj["pattern"]])
             asked.append([*branches, self.free(rng, shown)])
-        wanted = {n: torch.from_numpy(things[n].astype(np.int64)).to(device) for n in CLASSES}
+        wanted = {n: torch.from_numpy(objects[n].astype(np.int64)).to(device) for n in CLASSES}
         return Lesson(as_floats(maps, device), as_floats(tokens, device), asked, wanted)
 
     def frames(self, rng: np.random.Generator, count: int, device: torch.device) -> Frames:
-        """Random regions as if each were a clip's frame: there are more things in pictures than in clips."""
+        """Random regions as if each were a clip's frame: there are more objects in pictures than in clips."""
         rows = np.sort(rng.choice(self.rows, count, replace=False))
         maps, tokens, which = (field[rows] for field in self.features)
         shown = [shown_in_cells(self.rendered.owner[s], k + 1) for s, k in which.tolist()]
         pose = self.rendered.objects[which[:, 0], which[:, 1]]["pose"]
         return Frames(*(as_floats(field, device) for field in (maps, tokens, np.stack(shown), pose)))
 
-    def free(self, rng: np.random.Generator, thing: Combo) -> Asked:
+    def free(self, rng: np.random.Generator, obj: Combo) -> Asked:
         """A question in a person's own words."""
-        said = random_question(rng, thing, LANGUAGES[int(rng.integers(len(LANGUAGES)))])
+        said = random_question(rng, obj, LANGUAGES[int(rng.integers(len(LANGUAGES)))])
         return Asked(self.questions.free(said.question), self.questions.answer(said.answer))
 
 
@@ -183,7 +181,7 @@ class Clips:
 
     def names(self, rng: np.random.Generator, count: int) -> list[list[Asked]]:
         """Later segments under other names, in both languages, answered up to the name. To be asked of no
-        picture at all: what history calls a thing is then the only thing to tell it by.
+        picture at all: what history calls an object is then the only object to tell it by.
         """
         lessons = []
         for film, part in self.later[rng.integers(len(self.later), size=count)].tolist():

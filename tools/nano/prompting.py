@@ -62,29 +62,29 @@ def draw_batch(
         flip = bool(rng.random() < 0.5)
         step = -1 if flip else 1
         images[b], owner[b] = scenes.images[i][:, ::step], scenes.owner[i][:, ::step]
-        things = np.array(scenes.objects[i])
+        objects = np.array(scenes.objects[i])
         if flip:
-            mirror(things)
-        objects.append(things)
+            mirror(objects)
+        objects.append(objects)
         maps = owner[b], scenes.depth[i][:, ::step]
-        parts.append(prompts_for(rng, maps, things[: scenes.counts[i]], prompts, mix=mix))
+        parts.append(prompts_for(rng, maps, objects[: scenes.counts[i]], prompts, mix=mix))
     joined = Prompts(*(np.concatenate(field) for field in zip(*parts, strict=True)))
     return Batch(images, owner, np.stack(objects), joined)
 
 
-def mirror(things: NDArray[Any]) -> None:
+def mirror(objects: NDArray[Any]) -> None:
     """Turn the objects' coordinates left to right, in place."""
-    x0, x1 = things["box"][:, 0].copy(), things["box"][:, 2].copy()
-    things["box"][:, 0], things["box"][:, 2] = SIDE - x1, SIDE - x0
-    things["click"][:, 0] = SIDE - 1 - things["click"][:, 0]
-    things["pose"][:, 0] = 1 - things["pose"][:, 0]
-    things["pose"][:, 3] *= -1
+    x0, x1 = objects["box"][:, 0].copy(), objects["box"][:, 2].copy()
+    objects["box"][:, 0], objects["box"][:, 2] = SIDE - x1, SIDE - x0
+    objects["click"][:, 0] = SIDE - 1 - objects["click"][:, 0]
+    objects["pose"][:, 0] = 1 - objects["pose"][:, 0]
+    objects["pose"][:, 3] *= -1
 
 
 def prompts_for(
     rng: np.random.Generator,
     maps: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    things: NDArray[Any],
+    objects: NDArray[Any],
     count: int,
     *,
     mix: Mix = MIX,
@@ -94,26 +94,26 @@ def prompts_for(
     labels = np.full((count, SLOTS_OF_A_PROMPT), EMPTY, np.float32)
     target = np.zeros(count, np.int64)
     is_box = np.zeros(count, bool)
-    order = rng.permutation(len(things))
+    order = rng.permutation(len(objects))
     clicks, boxes, both, several = np.cumsum(mix)
     for p in range(count):
         number = int(order[p % len(order)]) + 1
         target[p] = number
-        thing, choice = things[number - 1], rng.random()
+        obj, choice = objects[number - 1], rng.random()
         if choice < clicks:
             centre = rng.random() < 0.25
-            coords[p, 0] = thing["click"] if centre else click(rng, maps, number)
+            coords[p, 0] = obj["click"] if centre else click(rng, maps, number)
             labels[p, 0] = 1
         elif choice < boxes:
-            coords[p, :2], labels[p, :2], is_box[p] = box(rng, thing["box"]), (2, 3), True
+            coords[p, :2], labels[p, :2], is_box[p] = box(rng, obj["box"]), (2, 3), True
         elif choice < both:
-            coords[p, :2], labels[p, :2] = box(rng, thing["box"]), (2, 3)
+            coords[p, :2], labels[p, :2] = box(rng, obj["box"]), (2, 3)
             coords[p, 2], labels[p, 2] = click(rng, maps, number), 1
         elif choice < several:
             for slot in range(int(rng.integers(2, 4))):
                 coords[p, slot], labels[p, slot] = click(rng, maps, number), 1
             if rng.random() < 0.5:
-                other = int(rng.integers(len(things))) + 1
+                other = int(rng.integers(len(objects))) + 1
                 coords[p, 1] = click(rng, maps, 0 if other == number else other)
                 labels[p, 1] = 0
         else:

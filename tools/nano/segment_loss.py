@@ -48,12 +48,12 @@ class Helpers(nn.Module):
         y, x = torch.meshgrid(grid, grid, indexing="ij")
         centre = F.pad(objects["centre"], (0, 0, 1, 0)).gather(1, here[..., None].expand(-1, -1, 2))
         away = centre - torch.stack([x, y], dim=-1).reshape(1, -1, 2)
-        thing = (here > 0).float()
+        obj = (here > 0).float()
         miss = (maps[3].flatten(2).transpose(1, 2) - away * 4).abs().sum(-1)
-        total = total + (miss * thing).sum() / thing.sum().clamp(min=1)
+        total = total + (miss * obj).sum() / obj.sum().clamp(min=1)
         kinds = maps[0].flatten(2).argmax(1)
         wanted = F.pad(objects["kind"] + 1, (1, 0)).gather(1, here)
-        return total, ((kinds == wanted).float() * thing).sum() / thing.sum().clamp(min=1)
+        return total, ((kinds == wanted).float() * obj).sum() / obj.sum().clamp(min=1)
 
     def naming_loss(
         self, decoded: Decoded, mask: Tensor, wanted: dict[str, Tensor]

@@ -1,6 +1,6 @@
 """Short tracks through drawn clips: which frames, whose mask, prompted how. Numpy alone; knows no model.
 
-Half of the tracks that would be dull are drawn again, so that most batches have things that are covered,
+Half of the tracks that would be dull are drawn again, so that most batches have objects that are covered,
 leave and return. A track may run backwards, at a stride, and begin long after its prompt.
 """
 
@@ -16,7 +16,7 @@ from tools.nano.films import Films, Looks
 from tools.nano.prompting import EMPTY, box, click
 
 FINE = 128  # masks are compared at this side
-CLEAR = 150  # pixels of S x S that a thing shows where it is pointed at
+CLEAR = 150  # pixels of S x S that an object shows where it is pointed at
 LITTLE = 20  # of fewer pixels than that nothing is asked
 LONGEST_LAG = 300  # frames between a prompt and what is seen next
 STRIDES, STRIDE_SHARES = (1, 2, 3), (0.55, 0.3, 0.15)
@@ -43,7 +43,7 @@ class Tracks(NamedTuple):
     coords: Floats  # [B, 2, 2] the prompt on the first frame
     labels: Floats  # [B, 2]
     masked: NDArray[np.bool_]  # [B] whether a mask is the prompt
-    clicks: Floats  # [n, B, 2] where a correction would click, if the thing is there
+    clicks: Floats  # [n, B, 2] where a correction would click, if the object is there
     lag: Floats  # [B]
     span: Floats  # [B]
 
@@ -76,7 +76,7 @@ def route(rng: np.random.Generator, films: Films, film: int, length: int) -> Rou
     row = films.film[film]
     total, target = int(row["frames"]), int(row["target"])
     area = np.asarray(films.area[film, :total])
-    numbers = [n for n in range(1, int(row["things"]) + 1) if (area[:, n] >= CLEAR).any()]
+    numbers = [n for n in range(1, int(row["objects"]) + 1) if (area[:, n] >= CLEAR).any()]
     for attempt in range(6):
         number = target if rng.random() < 0.65 else int(rng.choice(numbers))
         begins = np.flatnonzero(area[:, number] >= CLEAR)

@@ -135,13 +135,13 @@ def step_loss(
         figures["box_iou"] = float(iou[boxed].mean())
     loss = MASKS * loss
     if helpers is not None:
-        things = {n: put(batch.objects[n].astype(np.int64)) for n in ("kind", "colour", "pattern", "size")}
+        objects = {n: put(batch.objects[n].astype(np.int64)) for n in ("kind", "colour", "pattern", "size")}
         box = put(batch.objects["box"]) / SIDE
         dense, cells = helpers.dense_loss(
-            embed, owner, things | {"centre": (box[..., :2] + box[..., 2:]) / 2}
+            embed, owner, objects | {"centre": (box[..., :2] + box[..., 2:]) / 2}
         )
         at = torch.arange(len(number), device=device) // (len(number) // len(owner))
-        wanted = {n: v[at, (number - 1).clamp(min=0)][there] for n, v in things.items()}
+        wanted = {n: v[at, (number - 1).clamp(min=0)][there] for n, v in objects.items()}
         shown = Decoded(*(f[there] for f in decoded))
         naming, kind, colour = helpers.naming_loss(shown, target[there], wanted)
         figures |= {"dense": dense.item(), "naming": naming.item(), "cell_kind": float(cells)}

@@ -43,11 +43,11 @@ def batch_tokens(perceiver: Perceiver, maps: Tensor, tokens: Tensor) -> Tensor:
     return torch.cat([first, later.reshape(len(maps), -1, later.shape[-1])], dim=1)
 
 
-def renamed(caption: str, thing: Combo, language: Language) -> str:
-    """A segment's caption as if it were about that thing."""
+def renamed(caption: str, obj: Combo, language: Language) -> str:
+    """A segment's caption as if it were about that object."""
     was = told_subject(caption, language).rstrip()
     first = caption.startswith(was)
-    now = capital(combo_phrase(thing, language)) if first else clip_words.named_again(thing.kind, language)
+    now = capital(combo_phrase(obj, language)) if first else clip_words.named_again(obj.kind, language)
     return caption.replace(was, now, 1)
 
 

@@ -156,7 +156,7 @@ def main() -> None:
     given = parser.parse_args()
     scenes = list(texts_of(given.scenes).values())[:SCENES]
     answers = {
-        text for things in scenes for said in things for tasks in said.values() for text in tasks.values()
+        text for objects in scenes for said in objects for tasks in said.values() for text in tasks.values()
     }
     make_tokenizer(world_texts(answers)).save(str(given.out))
 

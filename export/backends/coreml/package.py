@@ -9,8 +9,6 @@ Knows no graph.
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
@@ -24,6 +22,7 @@ from coremltools.models import MLModel
 from tqdm import tqdm
 
 from pam_edge.core.errors import cannot_write
+from pam_edge.export.backends.quiet import quiet
 
 SUFFIX = ".mlpackage"
 _NOTES = "executorch_debug_handle_mapping.json"  # which node of torch's graph became what; no engine reads it
@@ -37,7 +36,7 @@ def save_package(model: MLModel, path: Path) -> tuple[Path, ...]:
     Raises WontFitError on a full disk, EnvironmentProblem where the folder cannot be written.
     """
     try:
-        with quiet():
+        with silent():
             model.save(str(path))
         (path / _NOTES).unlink(missing_ok=True)
         manifest = path / "Manifest.json"
@@ -73,21 +72,17 @@ def conversion() -> Iterator[None]:
     conversion or reading of this process stopped.
     """
     mb.name_count.clear()
-    with quiet():
+    with silent():
         yield
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """No progress bars, no warnings of torch versions and passes."""
-    logger = logging.getLogger("coremltools")
-    level, drawn = logger.level, tqdm.__init__
-    logger.setLevel(logging.ERROR)
+    drawn = tqdm.__init__
     tqdm.__init__ = partialmethod(drawn, disable=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("coremltools"):
             yield
     finally:
-        logger.setLevel(level)
         tqdm.__init__ = drawn

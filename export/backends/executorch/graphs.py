@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from pam_edge.bundle.manifest import TensorSpec
 from pam_edge.core.errors import EnvironmentProblem, cannot_write
+from pam_edge.export.backends.quiet import quiet
 
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a word on torchao's own enumerations
 try:
@@ -55,7 +54,7 @@ def module2pte(
     disk, EnvironmentProblem where the folder cannot be written.
     """
     module = module.eval().requires_grad_(False)  # else the lowering refuses what is updated in place
-    with _quiet(), torch.no_grad():
+    with quiet(""), torch.no_grad():
         # Torch's exporter wants free axes argument by argument, which `_Plain` does not name.
         plain = module if most else _Plain(module)
         program = _exported(plain, inputs, most)
@@ -168,17 +167,3 @@ def _check_results(file: str, program: ExportedProgram, outputs: Sequence[Tensor
     )
     if shapes != wanted or not fixed:
         raise ValueError(f"{file} came out as {[tuple(v.shape) for v in found]} where {outputs} was meant")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporter and quantizer report their own deprecations on every run."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -6,11 +6,8 @@ exporter (`decoder.py`).
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +16,16 @@ import torch
 from torch import nn
 
 from pam_edge.bundle.manifest import TensorSpec
-from pam_edge.core.errors import UsageError, cannot_write
+from pam_edge.core.errors import UsageError
 from pam_edge.export.backends.onnxruntime.attention import Translations, fused_attention
+from pam_edge.export.backends.quiet import quiet
 from pam_edge.export.checkpoint.placeholders import Placeholders
 from pam_edge.quantize.fp16 import store_in_16_bits
+from pam_edge.quantize.save import place_beside, save
 from pam_edge.quantize.schemes import FP32, Scheme
 
 OPSET = 20
 LAYERS = ("MatMul", "Gemm", "Conv", "ConvTranspose")  # operators that a layer with a weight becomes
-ONE_FILE = 64 << 20  # bytes of weights that still travel inside the .onnx; engines map what lies beside it
 _DTYPES = {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 _EXAMPLE = 3  # extent that stands for a free axis while tracing: 0 and 1 would be taken as fixed
 
@@ -66,12 +64,7 @@ def module2onnx(
         if value.shape is not None and storage(name, value.shape.numpy()) not in ("float32", "float16"):
             raise UsageError(f"scheme {scheme.name} is not possible for graph {path.stem} in this version")
     store_in_16_bits(model, storage)
-    files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
-    try:
-        ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(path, e) from e
-    return files
+    return save(model, path, beside=place_beside(path, size))
 
 
 def _trace(
@@ -91,7 +84,7 @@ def _trace(
     dynamic = tuple(
         {i: free[axis] for i, axis in enumerate(spec.axes) if isinstance(axis, str)} for spec in inputs
     )
-    with _quiet(), torch.no_grad():
+    with quiet("torch.onnx"), torch.no_grad():
         program = torch.onnx.export(
             module,
             arguments,
@@ -151,17 +144,3 @@ def _check_border(file: str, values: Sequence[ir.Value], specs: Sequence[TensorS
     wanted = [(s.name, _DTYPES[s.dtype], list(s.axes)) for s in specs]
     if found != wanted:
         raise ValueError(f"{file} came out as {found} where {wanted} was meant")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports missing optional packages and its own deprecations on every run."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

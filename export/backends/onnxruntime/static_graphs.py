@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.core.errors import cannot_write
 from pam_edge.quantize.calibration import Calibrated, Samples, calibrate
 from pam_edge.quantize.fp16 import store_in_16_bits, store_in_32_bits
+from pam_edge.quantize.save import save
 from pam_edge.quantize.schemes import Scheme
 from pam_edge.quantize.static import find_layers, quantize_static
 
@@ -50,10 +50,7 @@ def float_graph(source: Bundle, name: str, calibration: Path) -> Path:
     model = ir.load(path)
     store_in_32_bits(model)
     large = len(source.graph(name).files) > 1
-    try:
-        ir.save(model, wide, external_data=wide.with_suffix(".bin").name if large else None)
-    except OSError as e:
-        raise cannot_write(wide, e) from e
+    save(model, wide, beside=wide.with_suffix(".bin") if large else None)
     return wide
 
 
@@ -62,8 +59,4 @@ def stored_graph(source: Bundle, name: str, place: Path, scheme: Scheme) -> tupl
     files = tuple(place / ref.path for ref in source.graph(name).files)
     model = ir.load(source.path(source.graph(name).files[0]))
     store_in_16_bits(model, partial(scheme.storage, name))
-    try:
-        ir.save(model, files[0], external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(files[0], e) from e
-    return files
+    return save(model, files[0], beside=files[1] if len(files) > 1 else None)

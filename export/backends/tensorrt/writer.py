@@ -19,9 +19,8 @@ from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import Variant
 from pam_edge.bundle.golden import Losses
 from pam_edge.bundle.manifest import Check, Graph, Verification
-from pam_edge.core.errors import cannot_write
 from pam_edge.export.backends.base import Appetite, Border, Job
-from pam_edge.export.backends.onnxruntime.graphs import ONE_FILE, module2onnx
+from pam_edge.export.backends.onnxruntime.graphs import module2onnx
 from pam_edge.export.backends.onnxruntime.weight_check import ROWS
 from pam_edge.export.backends.tensorrt.decoder import cached_decoder_specs, language2cached, planned_matrices
 from pam_edge.export.backends.tensorrt.nodes import computes_in_half
@@ -33,6 +32,7 @@ from pam_edge.export.graphs.image_graphs import GraphName, StatelessName, graph_
 from pam_edge.quantize.calibration import CALIBRATED, calibrate
 from pam_edge.quantize.half import compute_in_16_bits, overflowing, watched, wave_angles
 from pam_edge.quantize.observe import Observer
+from pam_edge.quantize.save import place_beside, save, weight_bytes
 from pam_edge.quantize.schemes import FP32, Scheme
 from pam_edge.quantize.static import TENSORRT, Range, find_layers, in_8_bits
 from pam_edge.targets import Tolerance
@@ -161,14 +161,9 @@ def _stateless(name: GraphName) -> StatelessName:
 
 
 def _save(model: ir.Model, path: Path) -> tuple[Path, ...]:
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    files = (path,) if size <= ONE_FILE else (path, path.with_suffix(".bin"))
+    beside = place_beside(path, weight_bytes(model))
     for name, value in list(model.graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del model.graph.initializers[name]
     ir.external_data.load_to_model(model)
-    try:
-        ir.save(model, path, external_data=files[1].name if len(files) > 1 else None)
-    except OSError as e:
-        raise cannot_write(path, e) from e
-    return files
+    return save(model, path, beside=beside)
