@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,85 +16,78 @@ from command import pam_edge, refused
 from test_rows import HERE
 
 from pam_edge.benchmarks.devices.gates import read_gates, wait_for
+from pam_edge.benchmarks.harness.messages import Iteration, Request
 from pam_edge.benchmarks.harness.opened import Opened, Traced
 from pam_edge.benchmarks.harness.output import as_text
 from pam_edge.benchmarks.harness.rows import Row, State, read_rows
 from pam_edge.benchmarks.harness.watching import MemoryWatch
-from pam_edge.benchmarks.speed import bench
+from pam_edge.benchmarks.speed import bench, requests
 from pam_edge.benchmarks.speed.bench import measure
 from pam_edge.benchmarks.speed.plan import Axes, Plan, grid, read_numbers, read_task_names
-from pam_edge.benchmarks.speed.tasks import TASKS, Turn, Work, open_for, take_turn
+from pam_edge.benchmarks.speed.tasks import TASKS, Work, iterate, open_for
 from pam_edge.bundle.builtin import BUNDLE
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import DeviceError, IntegrityError, PamEdgeError, UsageError
 from pam_edge.runtimes.executorch.etdump import Execution
 
-Answer = Callable[[str, Mapping[str, Any]], Any]
+Script = Callable[[int, Request[Any]], None]  # a worker's number and what it is asked; it may raise
 
 
 class FakeWorker:
-    """Answers like a runner; `script` may raise instead."""
+    """Answers like a runner."""
 
-    def __init__(self, log: list[str], script: Answer | None = None) -> None:
-        self.log, self.script, self.turns = log, script, 0
+    def __init__(self, number: int, log: list[Request[Any]], script: Script) -> None:
+        self.number, self.log, self.script, self.iterations = number, log, script, 0
 
-    def ask(self, what: str, asked: Mapping[str, Any] | None = None) -> Any:
-        asked = asked or {}
-        self.log.append(what)
-        if self.script is not None and (told := self.script(what, asked)) is not None:
-            return told
-        match what:
-            case "machine":
-                return msgspec.to_builtins(HERE)
-            case "bandwidth":
-                return {"samples": [1000, 1000, 1000], "bytes": 36_000}
-            case "state":
-                return {"temperatures_c": {"cpu": 50.0 + len(self.log)}}
-            case "load":
-                return {"load": 5, "versions": {"onnxruntime": "1"}, "average": 0.5}
-            case "turn":
-                self.turns += 1
-                return {
-                    "times": {"total": [100 * self.turns], "decode": [40]},
-                    "work": {"decode": 8},
-                    "figures": {"decode": {"tokens_per_s": 10.0 * self.turns}},
-                    "energy": {"module": 7},
-                    "memory": {"peak": 1000, "own": 600, "mapped": 400},
-                    "gpu": None,
-                    "ticks": [100, 20, 0],
-                }
-            case "series":
+    def ask(self, request: Request[Any]) -> Any:
+        self.log.append(request)
+        self.script(self.number, request)
+        match request:
+            case requests.AskMachine():
+                return HERE
+            case requests.AskBandwidth():
+                return requests.Bandwidth((1000, 1000, 1000), 36_000)
+            case requests.AskState():
+                return State(temperatures_c={"cpu": 50.0 + len(self.log)})
+            case requests.Load():
+                return requests.Loaded(5, {"onnxruntime": "1"}, 0.5)
+            case requests.Iterate():
+                self.iterations += 1
+                return Iteration(
+                    samples={"total": [100 * self.iterations], "decode": [40]},
+                    work={"decode": 8},
+                    figures={"decode": {"tokens_per_s": 10.0 * self.iterations}},
+                    energy={"module": 7},
+                    memory={"peak": 1000, "own": 600, "mapped": 400},
+                    ticks=(100, 20, 0),
+                )
+            case requests.AskSeries():
                 return None
-        raise AssertionError(what)
+        raise AssertionError(request)
 
-    def rest(self) -> None:
-        self.log.append("rest")
+    def rest(self) -> None: ...
 
     def __enter__(self) -> FakeWorker:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.log.append("close")
+    def __exit__(self, *_: object) -> None: ...
 
 
 class FakeDevice:
-    """Workers by number; `script` of (worker's number, question) may raise."""
+    """Workers by number."""
 
     name = "fake"
 
-    def __init__(self, script: Callable[[int, str, Mapping[str, Any]], Any] | None = None) -> None:
-        self.log: list[str] = []
+    def __init__(self, script: Script = lambda number, request: None) -> None:
+        self.log: list[Request[Any]] = []
         self._script, self._count = script, 0
 
     def prepare(self, bundle: Bundle) -> str:
         return "there"
 
     def start(self) -> Any:
-        number, script = self._count, self._script
         self._count += 1
-        return FakeWorker(
-            self.log, None if script is None else lambda what, asked: script(number, what, asked)
-        )
+        return FakeWorker(self._count - 1, self.log, self._script)
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +136,13 @@ def test_rows_hold_every_sample_that_counts(nano: Bundle) -> None:
     assert row.after.temperatures_c["cpu"] > row.before.temperatures_c["cpu"]
 
 
-def test_a_device_lost_in_a_turn_keeps_what_it_gave_and_ends_the_run(nano: Bundle) -> None:
-    turns = 0
+def test_a_device_lost_in_an_iteration_keeps_what_it_gave_and_ends_the_run(nano: Bundle) -> None:
+    iterations = 0
 
-    def script(number: int, what: str, asked: Mapping[str, Any]) -> None:
-        nonlocal turns
-        turns += what == "turn"
-        if turns == 4:
+    def script(number: int, request: Request[Any]) -> None:
+        nonlocal iterations
+        iterations += isinstance(request, requests.Iterate)
+        if iterations == 4:
             raise DeviceError("gone")
 
     rows, problems = run(nano, FakeDevice(script), Axes(clicks=(1, 4, 16)))
@@ -164,8 +157,8 @@ def test_a_device_lost_in_a_turn_keeps_what_it_gave_and_ends_the_run(nano: Bundl
 
 
 def test_what_fails_by_itself_ends_nothing_else(nano: Bundle) -> None:
-    def script(number: int, what: str, asked: Mapping[str, Any]) -> None:
-        if what == "load" and number == 1:  # 0 is the look at the machine
+    def script(number: int, request: Request[Any]) -> None:
+        if isinstance(request, requests.Load) and number == 1:  # 0 is the look at the machine
             raise IntegrityError("damaged")
 
     rows, problems = run(nano, FakeDevice(script), Axes(clicks=(1, 4)))
@@ -184,11 +177,11 @@ def test_a_device_that_is_never_reached_leaves_rows_with_the_reason(nano: Bundle
     assert {row.machine.device for row in rows} == {"fake"}
 
 
-def test_bundles_take_turns(nano: Bundle) -> None:
+def test_bundles_are_interleaved(nano: Bundle) -> None:
     order: list[int] = []
 
-    def script(number: int, what: str, asked: Mapping[str, Any]) -> None:
-        if what == "turn":
+    def script(number: int, request: Request[Any]) -> None:
+        if isinstance(request, requests.Iterate):
             order.append(number)
 
     cells = grid((nano, nano), ("clicks",), Axes(), interleave=True)
@@ -238,15 +231,15 @@ def test_gates_that_are_none_are_refused(text: str) -> None:
 
 
 def test_rates_are_of_what_was_measured() -> None:
-    turn = Turn()
-    turn.add("decode", 2e9)
-    turn.rate("decode", 0)
-    assert turn.figures == {}  # an answer of one token has no step
-    turn.rate("decode", 10, step_bytes=10**8)
-    assert turn.figures == {"decode": {"tokens_per_s": 5.0, "gb_per_s": 0.5, "bytes_per_token": 10**8}}
+    found = Iteration()
+    found.add("decode", 2e9)
+    found.rate("decode", 0)
+    assert found.figures == {}  # an answer of one token has no step
+    found.rate("decode", 10, step_bytes=10**8)
+    assert found.figures == {"decode": {"tokens_per_s": 5.0, "gb_per_s": 0.5, "bytes_per_token": 10**8}}
 
 
-def test_memory_is_watched_until_the_first_turn_ends() -> None:
+def test_memory_is_watched_until_the_first_iteration_ends() -> None:
     sizes = iter([{"peak": n, "own": n, "mapped": 1} for n in (1, 5, 9, 3, 20)])
     watch = MemoryWatch(read=lambda: next(sizes), every=60)
     watch.mark("load")
@@ -262,21 +255,21 @@ def test_memory_is_watched_until_the_first_turn_ends() -> None:
 def test_every_task_of_nano_gives_its_stages() -> None:
     opened, marks = Opened(BUNDLE, 2), list[str]()
     work = Work(tokens=3, clicks=2, prompt=20, frames=3, objects=2)
-    found = {task: take_turn(opened, task, work, marks.append) for task in TASKS if task != "operators"}
+    found = {task: iterate(opened, task, work, marks.append) for task in TASKS if task != "operators"}
     stages = ("preprocess", "encode", "mask", "perceiver", "prefill", "decode", "first token", "total")
     image = found["image"]
-    assert all(image.times[stage][0] > 0 for stage in stages)
-    parts = sum(image.times[stage][0] for stage in stages[:6])
-    assert parts < image.times["total"][0]  # stages are of this turn
+    assert all(image.samples[stage][0] > 0 for stage in stages)
+    parts = sum(image.samples[stage][0] for stage in stages[:6])
+    assert parts < image.samples["total"][0]  # stages are of this turn
     assert image.work["decode"] == 2 and image.figures["decode"]["bytes_per_token"] > 1e6
-    assert len(found["clicks"].times["click"]) == 2 and found["clicks"].work["total"] == 2
-    video = found["video"].times
+    assert len(found["clicks"].samples["click"]) == 2 and found["clicks"].work["total"] == 2
+    video = found["video"].samples
     assert len(video["frame"]) == 3 and video["memory"][1] > 0 and len(video["caption"]) == 2
     decode = found["decode"]
     assert decode.work == {"prefill": 20, "decode": 3} and decode.figures["decode"]["tokens_per_s"] > 0
     assert marks[:4] == ["look", "click", "words", "end"]
     with pytest.raises(UsageError, match="this bundle holds 1024"):
-        take_turn(opened, "decode", Work(prompt=2000), marks.append)
+        iterate(opened, "decode", Work(prompt=2000), marks.append)
 
 
 class Told(Traced):
@@ -296,25 +289,25 @@ class Told(Traced):
 
 
 def test_operators_are_told_call_by_call() -> None:
-    turn = take_turn(Told(), "operators", Work(tokens=1, frames=2), lambda name: None)
-    found = {name: taken for name, taken in turn.times.items() if name != "total"}
+    one = iterate(Told(), "operators", Work(tokens=1, frames=2), lambda name: None)
+    found = {name: taken for name, taken in one.samples.items() if name != "total"}
     assert found == {
         "image_encoder: all": [100, 50],
         "image_encoder: XNNPACK": [70, 40],
         "image_encoder: layer_norm": [20, 0],
         "image_encoder: rest": [10, 10],
     }
-    calls = {name: figures["calls"] for name, figures in turn.figures.items()}
+    calls = {name: figures["calls"] for name, figures in one.figures.items()}
     assert calls == {"image_encoder: XNNPACK": 1.5, "image_encoder: layer_norm": 0.5}
-    assert turn.times["total"][0] > 0
+    assert one.samples["total"][0] > 0
     with pytest.raises(UsageError, match=r"only ExecuTorch .* this bundle is for onnxruntime"):
         open_for("operators", BUNDLE, 1)
 
 
 def test_a_larger_picture_is_clicked_at_the_same_place() -> None:
     opened = Opened(BUNDLE, 2)
-    found = [take_turn(opened, "image", Work(tokens=1, size=size), lambda name: None) for size in (0, 1500)]
-    assert found[1].times["preprocess"][0] > found[0].times["preprocess"][0]
+    found = [iterate(opened, "image", Work(tokens=1, size=size), lambda name: None) for size in (0, 1500)]
+    assert found[1].samples["preprocess"][0] > found[0].samples["preprocess"][0]
 
 
 def test_the_command_measures_nano_and_keeps_what_failed(tmp_path: Path) -> None:
@@ -366,7 +359,7 @@ def test_words_that_make_no_sense(words: list[str], said: str) -> None:
 def test_a_place_that_cannot_be_written_is_known_before_slow_work(tmp_path: Path) -> None:
     refused(pam_edge("bench", "nano", "--out", tmp_path / "no" / "x.md"), 3, "there is no folder")
     (tmp_path / "x.jsonl").write_text("nonsense\n")
-    refused(pam_edge("bench", "nano", "-o", "jsonl", "--out", tmp_path / "x.jsonl"), 6, "line 1 is no row")
+    refused(pam_edge("bench", "nano", "-o", "jsonl", "--out", tmp_path / "x.jsonl"), 6, "line 1 is no Row")
 
 
 def test_medians_are_middles() -> None:

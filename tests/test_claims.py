@@ -1,4 +1,4 @@
-"""`pam-edge bench claims`: published ratios, rebuilt shapes at toy sizes, sides in turns, verdicts."""
+"""`pam-edge bench claims`: published ratios, rebuilt shapes at toy sizes, interleaved sides, verdicts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from command import pam_edge, refused
 from test_peers import job
 from test_rows import HERE, ROW
 
-from pam_edge.benchmarks.competitors.job import Subject, Who
+from pam_edge.benchmarks.harness.iterations import Side, Started, interleave, open_sides
+from pam_edge.benchmarks.harness.messages import Iteration
+from pam_edge.benchmarks.harness.row_builder import Subject, Who
 from pam_edge.benchmarks.harness.rows import Row, against, put_rows, read_rows
-from pam_edge.benchmarks.harness.turns import Side, take_turns
 from pam_edge.benchmarks.harness.watching import forget_peak, memory
 from pam_edge.benchmarks.paper_claims import check, verdict
 from pam_edge.benchmarks.paper_claims.check import Ask, read_parts
@@ -137,7 +138,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[System, 
 
 
 @pytest.mark.parametrize("key", [s.key for s in SYSTEMS])
-def test_a_rebuilt_system_is_stored_as_pam_is_and_takes_a_turn(
+def test_a_rebuilt_system_is_stored_as_pam_is_and_makes_an_iteration(
     key: str, models: dict[str, tuple[System, Path]]
 ) -> None:
     system, folder = models[key]
@@ -256,25 +257,29 @@ def test_what_is_not_measured_says_why(rows: list[Row]) -> None:
     assert found["DAM-3B", "image", "time"].verdict == "not measured"  # of PAM-3B
 
 
-def test_what_was_measured_is_kept_turn_by_turn(tmp_path: Path) -> None:
+def test_what_was_measured_is_kept_iteration_by_iteration(tmp_path: Path) -> None:
     class Asleep:
         pid, rest = 1, staticmethod(lambda: None)
 
-    def bad() -> dict[str, list[int]]:
+    def good() -> Iteration:
+        return Iteration(samples={"total": [10], "masks": [4]})
+
+    def bad() -> Iteration:
         raise EnvironmentProblem("it went away")
 
     kept: list[list[Row]] = []
-    sides = {
-        name: Held(Who(name, "int4", name), [], 1, 1, 0, Side(name, Asleep(), turn))
-        for name, turn in (("pam-edge", lambda: {"total": [10], "masks": [4]}), ("DAM-3B", bad))
-    }
-    about = Subject("claims", "pam-3b", {"task": "image"})
+    sides = {}
+    for name, iterate in (("pam-edge", good), ("DAM-3B", bad)):
+        started = Started(Asleep(), iterate, Who(name, "int4", name))
+        sides[name] = Held(Side(started.who, lambda stack, started=started: started), 1, 1)
+    about = Subject("claims", "pam-3b", 2, {"task": "image"})
 
     def keep() -> None:
         kept.append(measured(job(tmp_path), about, "image", sides))
 
-    found = [one.side for one in sides.values() if one.side is not None]
-    take_turns(found, rounds=2, warmup=1, tell=lambda text: None, counted=keep)
+    found = [one.side for one in sides.values()]
+    with open_sides(found, lambda text: None):
+        interleave(found, repeat=2, warmup=1, tell=lambda text: None, after_each=keep)
     assert [[len(row.samples) for row in rows if row.measure == "total"] for rows in kept] == [[1, 0], [2, 0]]
     assert [row.error for row in kept[0] if row.side == "DAM-3B"] == ["it went away"]
 
@@ -287,9 +292,10 @@ def full(rows: list[Row]) -> list[Row]:
 def test_published_ratios_are_goals_of_pam_3b_alone(tmp_path: Path) -> None:
     held = {}
     for name, total, peak in (("pam-edge", 10, 100), ("DAM-3B", 20, 130), ("pytorch", 90, 900)):
-        side = Side(name, None, dict, {"total": [total] * 3, "peak memory": [peak] * 3, "masks": [4] * 3})
-        held[name] = Held(Who(name, "int4", name), [], 1, 1, 30 if name == "DAM-3B" else 0, side)
-    found = ratios(job(tmp_path), Subject("claims", "pam-3b", {"task": "image"}), "image", held)
+        samples = {"total": [total] * 3, "peak memory": [peak] * 3, "masks": [4] * 3}
+        side = Side(Who(name, "int4", name), lambda stack: pytest.fail("not started here"), samples=samples)
+        held[name] = Held(side, 1, 1, 30 if name == "DAM-3B" else 0)
+    found = ratios(job(tmp_path), Subject("claims", "pam-3b", 2, {"task": "image"}), "image", held)
     told = {(row.measure, row.against.side): row.against for row in found if row.against}
     assert told["total", "DAM-3B"].goal == pytest.approx(1.41 / 1.05) and told["total", "DAM-3B"].factor == 2
     assert told["total", f"DAM-3B, {MADE}"].factor == 2.4
@@ -342,9 +348,17 @@ def test_words_that_make_no_sense_are_refused(words: list[str], said: str) -> No
     refused(pam_edge("bench", "claims", *words), 2, said)
 
 
-def test_two_words_are_one_verb(tmp_path: Path) -> None:
+def test_bench_runs_where_no_verb_is_named(tmp_path: Path) -> None:
+    shown = pam_edge("bench", "--help").out
+    assert shown.startswith("Usage: pam-edge bench [OPTIONS] COMMAND") and "claims" in shown
+    whole = pam_edge("bench", "run", "--help")
+    assert whole.code == 0 and whole.out.startswith("Usage: pam-edge bench run [OPTIONS] {BUNDLE")
+    assert pam_edge("bench", "nano", "--help").out == whole.out
+    refused(pam_edge("bench", "-r", "2", "nowhere"), 2, "no bundle at nowhere")
+
+
+def test_claims_is_a_verb_of_bench(tmp_path: Path) -> None:
     assert pam_edge("bench", "claims", "--help").out.startswith("Usage: pam-edge bench claims [OPTIONS]\n")
-    assert pam_edge("bench", "--help").out.startswith("Usage: pam-edge bench [OPTIONS] {BUNDLE")
     out = tmp_path / "rows.jsonl"
     put_rows(out, [ROW])
     shown = pam_edge("bench", "claims", "--table", "--out", out)

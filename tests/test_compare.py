@@ -90,5 +90,5 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     put_rows(path, [row(STEADY)])
     refused(pam_edge("compare", path, tmp_path / "none.jsonl"), 2, "no file of rows")
     (tmp_path / "bad.jsonl").write_bytes(b"{}\n")
-    refused(pam_edge("compare", path, tmp_path / "bad.jsonl"), 6, "line 1 is no row")
+    refused(pam_edge("compare", path, tmp_path / "bad.jsonl"), 6, "line 1 is no Row")
     refused(pam_edge("compare", path, path, "--max-regress", "much"), 2, "--max-regress")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from echo_requests import Double, End, Fail, Noise, Sleep, Unknown, Wrong
 from onnx import TensorProto, helper, numpy_helper
 from test_rows import HERE, ROW
 
@@ -21,53 +23,63 @@ from pam_edge.benchmarks.competitors import __main__ as command
 from pam_edge.benchmarks.competitors import genai_model
 from pam_edge.benchmarks.competitors.answers import _same
 from pam_edge.benchmarks.competitors.bundles import decoder_bytes
-from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.job import Job
 from pam_edge.benchmarks.competitors.ours import Ours
 from pam_edge.benchmarks.competitors.pins import PINS
-from pam_edge.benchmarks.harness import scene
+from pam_edge.benchmarks.competitors.requests import Answer, Decode
+from pam_edge.benchmarks.harness import row_builder, scene
+from pam_edge.benchmarks.harness.iterations import Side, Started, interleave, open_sides
 from pam_edge.benchmarks.harness.machine import Ticks
+from pam_edge.benchmarks.harness.messages import Iteration
+from pam_edge.benchmarks.harness.row_builder import Conditions, Subject, Who, make_row
 from pam_edge.benchmarks.harness.rows import Row, against, read_rows
 from pam_edge.benchmarks.harness.table import markdown
-from pam_edge.benchmarks.harness.turns import Side, take_turns
 from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.bundle import builtin
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.core.errors import EnvironmentProblem
+from pam_edge.core.errors import EnvironmentProblem, UsageError
 
 ECHO = """
-import os, signal, sys, time
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from echo_requests import Double, End, Fail, Noise, Sleep, Wrong
 from pam_edge.benchmarks.harness.worker import serve
-def fail(asked): raise ValueError("no such object")
+from pam_edge.core.errors import UsageError
+def fail(asked): raise UsageError(asked.why) if asked.ours else ValueError(asked.why)
 serve({
-    "double": lambda asked: 2 * asked["n"], "fail": fail, "end": lambda asked: os._exit(3),
-    "noise": lambda asked: [os.write(1, b"noise"), print("more", flush=True)][0],
-    "sleep": lambda asked: time.sleep(60), "now": lambda asked: time.monotonic_ns(),
+    Double: lambda asked: 2 * asked.n, Fail: fail, End: lambda asked: os._exit(3),
+    Wrong: lambda asked: "text",
+    Noise: lambda asked: [os.write(1, b"noise"), print("more", flush=True)][0],
+    Sleep: lambda asked: time.sleep(60),
 })
 """
 
 
 def echo(tmp_path: Path) -> Worker:
-    return Worker("echo", [sys.executable, "-c", ECHO], log=tmp_path / "logs" / "echo.txt")
+    here = str(Path(__file__).parent)
+    return Worker("echo", [sys.executable, "-c", ECHO, here], log=tmp_path / "logs" / "echo.txt")
 
 
 def test_a_worker_answers_fails_and_answers_again(tmp_path: Path) -> None:
     with echo(tmp_path) as worker:
-        assert worker.ask("double", {"n": 21}) == 42
-        with pytest.raises(EnvironmentProblem, match="echo: ValueError: no such object"):
-            worker.ask("fail")
-        assert worker.ask("noise") == 5  # what a library prints is no answer
-        assert worker.ask("double", {"n": 1}) == 2
+        assert worker.ask(Double(n=21)) == 42
+        with pytest.raises(EnvironmentProblem, match="echo: ValueError: no such thing"):
+            worker.ask(Fail(why="no such thing"))
+        with pytest.raises(UsageError, match="echo: of ours"):  # keeps its kind, and so its exit code
+            worker.ask(Fail(why="of ours", ours=True))
+        assert worker.ask(Noise()) == 5  # what a library prints is no answer
+        assert worker.ask(Double(n=1)) == 2
     assert b"noise" in (tmp_path / "logs" / "echo.txt").read_bytes()
 
 
 def test_a_worker_that_ends_or_hangs_says_so(tmp_path: Path) -> None:
     with echo(tmp_path) as worker:
         with pytest.raises(EnvironmentProblem, match="ended with 3"):
-            worker.ask("end")
+            worker.ask(End())
         with pytest.raises(EnvironmentProblem, match="Broken pipe"):
-            worker.ask("double", {"n": 1})
+            worker.ask(Double(n=1))
     with echo(tmp_path) as worker, pytest.raises(EnvironmentProblem, match="no answer within"):
-        worker.ask("sleep", seconds=0.2)
+        worker.ask(Sleep(), seconds=0.2)
     with pytest.raises(EnvironmentProblem, match="cannot be started"):
         Worker("none", [str(tmp_path / "none")], log=tmp_path / "log")
 
@@ -75,52 +87,82 @@ def test_a_worker_that_ends_or_hangs_says_so(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_resting_worker_takes_no_time(tmp_path: Path) -> None:
     with echo(tmp_path) as worker:
-        worker.ask("double", {"n": 1})
+        worker.ask(Double(n=1))
         worker.rest()
         ends = time.monotonic() + 5
         state = Path(f"/proc/{worker.pid}/stat")
         while state.read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < ends, "it was not stopped"
-        assert worker.ask("double", {"n": 2}) == 4
+        assert worker.ask(Double(n=2)) == 4
         worker.rest()
         pid = worker.pid
     with pytest.raises(ProcessLookupError):  # a stopped one is closed too
         os.kill(pid, 0)
 
 
-def test_sides_take_turns_and_a_failing_one_drops_out(tmp_path: Path) -> None:
-    order: list[str] = []
+def test_messages_of_another_kind_are_refused(tmp_path: Path) -> None:
     with echo(tmp_path) as worker:
+        with pytest.raises(EnvironmentProblem, match="unknown here: Invalid value 'unknown'"):
+            worker.ask(Unknown())
+        with pytest.raises(EnvironmentProblem, match=r"unknown here: Expected `int`, got `str` - at `\$.n`"):
+            worker.ask(Double(n="many"))
+        with pytest.raises(EnvironmentProblem, match="answer is none to Wrong: Expected `int`, got `str`"):
+            worker.ask(Wrong())
+        assert worker.ask(Double(n=1)) == 2
 
-        def turn(name: str, fails_at: int = 99) -> Any:
-            def take() -> dict[str, list[int]]:
+
+def test_sides_are_interleaved_and_a_failing_one_drops_out(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def side(name: str, fails_at: int = 99, *, keeps: bool = False) -> Side:
+        who = Who(name, "int4", "echo")
+
+        def start(stack: ExitStack) -> Started:
+            worker = stack.enter_context(echo(tmp_path / name))
+
+            def iterate() -> Iteration:
                 order.append(name)
                 if order.count(name) > fails_at:
                     raise EnvironmentProblem("enough")
-                return {"decode": [worker.ask("double", {"n": len(order)})]}
+                return Iteration(samples={"decode": [worker.ask(Double(n=len(order)))]})
 
-            return take
+            return Started(worker, iterate, who.running({"echo": "1"}))
 
-        sides = [Side("a", worker, turn("a")), Side("b", worker, turn("b", fails_at=2))]
-        take_turns(sides, rounds=3, warmup=1, tell=lambda text: None)
-    assert order == ["a", "b", "a", "b", "a", "b", "a"]
-    assert sides[0].samples == {"decode": [6, 10, 14]}  # the warm-up's 2 does not count
-    assert sides[1].samples == {} and sides[1].error == "enough"
-    assert sides[0].load is None or 0 <= sides[0].load.others_mean <= 1
+        return Side(who, start, keeps_partial=keeps)
+
+    def never(stack: ExitStack) -> Started:
+        raise EnvironmentProblem("not installed")
+
+    sides = [side("a"), side("b", 2), side("c", 2, keeps=True), Side(Who("d", "", ""), never)]
+    kept: list[int] = []
+    with open_sides(sides, lambda text: None):
+        interleave(
+            sides, repeat=3, warmup=1, tell=lambda text: None, after_each=lambda: kept.append(len(order))
+        )
+    a, b, c, d = sides
+    assert order == ["a", "b", "c", "a", "b", "c", "a", "b", "c", "a"]
+    assert a.samples == {"decode": [8, 14, 20]}  # the warm-up's 2 does not count
+    assert a.who.versions == {"echo": "1"}
+    assert b.samples == {} and b.error == "enough"
+    assert c.samples == {"decode": [12]} and c.error == "enough"
+    assert d.samples == {} and d.error == "not installed"
+    assert kept == [4, 5, 6, 7, 10]  # after iterations that count alone
+    assert a.load is None or 0 <= a.load.others_mean <= 1
 
 
 def job(tmp_path: Path, **changed: Any) -> Job:
     told = {"prompt": 8, "tokens": 4, "answer_tokens": 3, "rounds": 2, "warmup": 0, "threads": 2}
-    fixed: dict[str, Any] = {"cache": tmp_path, "bundles": (), "peers": (), "machine": HERE}
-    state = {"commit": "c" * 40, "dirty": False, "tell": lambda text: None}
-    return Job(**{**fixed, **told, **state, **changed})
+    dirty = changed.pop("dirty", False)
+    fixed: dict[str, Any] = {"cache": tmp_path, "bundles": (), "tell": lambda text: None}
+    return Job(**{"conditions": Conditions(HERE, "c" * 40, dirty), **fixed, **told, **changed})
 
 
 def test_a_row_without_samples_gives_a_reason(tmp_path: Path) -> None:
-    about, who = Subject("encoder", "nano", {"pictures": "1"}), Who("pytorch", "fp32", "pytorch")
-    row = figure(job(tmp_path), about, who, measure="encode")
+    about, who = Subject("encoder", "nano", 2, {"pictures": "1"}), Who("pytorch", "fp32", "pytorch")
+    row = make_row(job(tmp_path).conditions, about, who, measure="encode")
     assert row.error == "no sample" and row.stats is None
-    assert figure(job(tmp_path), about, who, measure="encode", samples=[3, 5], error="").stats is not None
+    row = make_row(job(tmp_path).conditions, about, who, measure="encode", samples=[3, 5])
+    assert row.stats is not None and row.stats.median == 4 and not row.error
 
 
 def test_the_table_shows_ratios_goals_failures_and_conditions() -> None:
@@ -155,7 +197,7 @@ def test_the_table_shows_ratios_goals_failures_and_conditions() -> None:
 def test_what_the_file_holds_is_not_measured_again(
     tmp_path: Path, changed: dict[str, Any], held: bool
 ) -> None:
-    about = Subject("decoder", "nano", {"prompt": "1070"})
+    about = Subject("decoder", "nano", 2, {"prompt": "1070"})
     rows = [
         msgspec.structs.replace(ROW, **changed),
         msgspec.structs.replace(ROW, side="llama.cpp", scheme="Q4_0"),
@@ -183,7 +225,7 @@ def test_options_are_checked_first(tmp_path: Path, wrong: list[str]) -> None:
 
 def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real command, our side alone: rows, counters, and the table made of them."""
-    monkeypatch.setattr(command, "read_bandwidth", lambda threads: ([1000, 1000], 4096))
+    monkeypatch.setattr(row_builder, "read_bandwidth", lambda threads: ([1000, 1000], 4096))
     out = tmp_path / "rows.jsonl"
     held = Bundle.open(builtin.BUNDLE).manifest
     options = ["--only", "clicks", "--variants", "nano", "--scheme", held.scheme, "--peers", "none"]
@@ -200,12 +242,11 @@ def test_nano_s_clicks_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest
 
 def test_one_flow_and_four_calls_say_the_same() -> None:
     ours = Ours(builtin.BUNDLE, 2)
-    asked = {"tasks": list(scene.TASKS), "tokens": 24}
-    once, apart = ours.once(asked), ours.apart(asked)
-    assert [len(said) for said in once["said"]] == [24] * 4  # stop tokens are ignored
-    assert once["said"] == apart["said"] and _same(once["said"], apart["said"]) == 1.0
-    turn = ours.turn({"tokens": list(range(40)), "steps": 3})
-    assert turn["prefill"][0] > 0 and turn["decode"][0] > 0
+    once, apart = (ours.answer(Answer(flow=f, tasks=scene.TASKS, tokens=24)) for f in ("once", "apart"))
+    assert [len(said) for said in once.said] == [24] * 4  # stop tokens are ignored
+    assert once.said == apart.said and _same(once.said, apart.said) == 1.0
+    found = ours.decode(Decode(tokens=tuple(range(40)), steps=3)).samples
+    assert found["prefill"][0] > 0 and found["decode"][0] > 0
     assert decoder_bytes(ours.bundle) < ours.bundle.total_bytes
 
 

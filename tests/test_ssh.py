@@ -27,6 +27,7 @@ from pam_edge.benchmarks.devices.ssh import Agent, Ssh, Way
 from pam_edge.benchmarks.harness.rows import Row, read_rows
 from pam_edge.benchmarks.speed.bench import measure
 from pam_edge.benchmarks.speed.plan import Axes, Plan, grid
+from pam_edge.benchmarks.speed.requests import AskMachine, AskState
 from pam_edge.bundle.builtin import BUNDLE
 from pam_edge.bundle.bundle import Bundle, sha256_of
 from pam_edge.core.errors import DeviceError
@@ -148,10 +149,10 @@ def test_what_was_spoiled_on_the_way_is_found_and_sent_anew(server: Server, nano
 def test_a_machine_that_goes_away_in_a_turn_is_a_device_error(server: Server) -> None:
     worker = server.device().start()
     with worker:
-        assert worker.ask("machine")["cores"] >= 1
+        assert worker.ask(AskMachine()).cores >= 1
         os.kill(worker.pid, 9)
         with pytest.raises(DeviceError, match="there: "):
-            worker.ask("state")
+            worker.ask(AskState())
 
 
 def test_a_machine_that_goes_away_between_places_loses_nothing(server: Server, nano: Bundle) -> None:

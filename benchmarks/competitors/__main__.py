@@ -9,24 +9,16 @@ already, of the same commit and bundle, are not measured again. On a busy machin
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from pam_edge.benchmarks.competitors import answers, decoder, encoder
-from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.job import Job
 from pam_edge.benchmarks.competitors.pins import GENAI, LLAMA_CPP, OPENVINO, OURS, PYTORCH
-from pam_edge.benchmarks.harness.machine import (
-    Ticks,
-    Watch,
-    bandwidth_of,
-    read_bandwidth,
-    require_idle,
-    this_commit,
-    this_machine,
-)
+from pam_edge.benchmarks.harness.machine import require_idle
+from pam_edge.benchmarks.harness.row_builder import Subject, conditions_here
 from pam_edge.benchmarks.harness.rows import Row, put_rows, read_rows
 from pam_edge.benchmarks.harness.table import markdown
 from pam_edge.bundle.config import VisionConfig, variant_named
@@ -61,11 +53,9 @@ def run(given: argparse.Namespace) -> None:
     cache = given.cache.resolve()
     if not given.busy:
         require_idle()
-    watch, before = Watch(), Ticks.read([os.getpid()])
-    samples, size = read_bandwidth(given.threads)
-    watch.note(before, Ticks.read([os.getpid()]))
-    commit, dirty = this_commit()
+    conditions, read = conditions_here(given.threads)
     job = Job(
+        conditions=conditions,
         cache=cache,
         bundles=tuple(given.bundle),
         peers=peers,
@@ -75,16 +65,7 @@ def run(given: argparse.Namespace) -> None:
         prompt=given.prompt,
         tokens=given.tokens,
         answer_tokens=given.answer_tokens,
-        commit=commit,
-        dirty=dirty,
-        machine=this_machine(read_bytes_per_s=bandwidth_of(samples, size)),
         tell=_tell,
-    )
-    about = Subject("bandwidth", "", {"how": "memchr over an array a thread", "bytes": str(size)})
-    who = Who("machine", "", "libc")
-    rate = {"gb_per_s": bandwidth_of(samples, size) / 1e9}
-    read = figure(
-        job, about, who, measure="read", samples=samples, work=size, figures=rate, load=watch.load()
     )
     put_rows(given.out, [read])
     for part in parts:
@@ -123,13 +104,13 @@ def _part(job: Job, given: argparse.Namespace, part: str) -> None:
 
 def is_held(job: Job, rows: Iterable[Row], about: Subject, scheme: str, sides: Iterable[str]) -> bool:
     """Whether there are whole rows of all these sides at this very commit. Changed files are no commit."""
-    if job.dirty:
+    if job.conditions.dirty:
         return False
     found = {
         row.side
         for row in rows
         if (row.part, row.variant, row.settings) == (about.part, about.variant, dict(about.settings))
-        and (row.commit, row.dirty, row.threads) == (job.commit, False, job.threads)
+        and (row.commit, row.dirty, row.threads) == (job.conditions.commit, False, job.threads)
         and not row.error
         and (row.side != OURS or row.scheme == scheme)
     }

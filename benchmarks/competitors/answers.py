@@ -5,22 +5,22 @@ Part `clicks`: several clicks on one picture, and the cache's counters that say 
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
 
 from pam_edge.benchmarks.competitors.bundles import bundle_of, our_side
-from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.job import Command, Job, measure_sides, side_row, worker_side
 from pam_edge.benchmarks.competitors.pins import OURS, PYTORCH
 from pam_edge.benchmarks.competitors.ratios import ratios
-from pam_edge.benchmarks.harness.machine import Ticks, Watch
+from pam_edge.benchmarks.competitors.requests import Answer, Answered, Clicks, Flow, Load
+from pam_edge.benchmarks.harness.iterations import Side, Started
+from pam_edge.benchmarks.harness.row_builder import Subject, Who
 from pam_edge.benchmarks.harness.rows import Row
 from pam_edge.benchmarks.harness.scene import TASKS
-from pam_edge.benchmarks.harness.turns import Side, Turn, take_turns
 from pam_edge.benchmarks.harness.worker import Worker
-from pam_edge.core.errors import PamEdgeError, QualityError
+from pam_edge.core.errors import QualityError
 from pam_edge.verify.error_metrics import first_difference
 
 APART = f"{OURS}, four calls"
@@ -31,112 +31,89 @@ _HERE = "pam_edge.benchmarks.competitors"
 
 def subject(job: Job, variant: str) -> Subject:
     """What is measured."""
-    return Subject("answers", variant, {"tasks": ",".join(TASKS), "tokens": str(job.answer_tokens)})
+    return job.subject("answers", variant, {"tasks": ",".join(TASKS), "tokens": str(job.answer_tokens)})
 
 
 def click_subject(job: Job, variant: str) -> Subject:
     """What the part `clicks` measures."""
-    return Subject("clicks", variant, {"clicks": str(CLICKS), "tokens": str(job.answer_tokens)})
+    return job.subject("clicks", variant, {"clicks": str(CLICKS), "tokens": str(job.answer_tokens)})
 
 
 def measure(job: Job, variant: str, scheme: str) -> list[Row]:
     """Rows of our flow, of the same engine without sharing, of PyTorch, and of the first against the others.
 
-    Turns of a side that says too little are no samples.
+    Iterations of a side that says too little are no samples.
     """
     about = subject(job, variant)
-    rows: list[Row] = []
-    whos: dict[str, Who] = {}
-    sides: list[Side] = []
     said: dict[str, list[list[int]]] = {}
-    with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        for name in (OURS, APART, *([PYTORCH] if PYTORCH in job.peers else [])):
-            who = Who(name, "fp32" if name == PYTORCH else scheme, name)
-            what = {OURS: "once", APART: "apart"}.get(name, "reference")
-            try:
-                if name == APART and OURS in workers:
-                    worker, who = workers[OURS], our_side(bundle_of(job, variant, scheme), APART)
-                else:
-                    who, command = _side(job, name, variant, scheme)
-                    worker = stack.enter_context(Worker(name, command, log=job.logs / f"answers-{name}.txt"))
-                    job.tell(f"{name}: loading {variant}")
-                    versions = worker.ask("load", {"answers": True, "decoder": True})
-                    who = who.running(versions)
-                turn = _turn(worker, what, job.answer_tokens, said.setdefault(name, []))
-                # Opens graphs and warms up with a quarter of the work.
-                worker.ask(what, {"tasks": TASKS[:1], "tokens": job.answer_tokens})
-                worker.rest()
-            except PamEdgeError as e:
-                rows.append(figure(job, about, who, measure="total", error=str(e)))
-                job.tell(f"{name}: {e}")
-                continue
-            whos[name], workers[name] = who, worker
-            sides.append(Side(name, worker, turn))
-        take_turns(sides, rounds=job.rounds, warmup=0, tell=job.tell)
-    for side in sides:
-        figures = {"same_tokens": _same(said.get(OURS, []), said[side.name])} if side.samples else {}
-        samples = side.samples.get("total", [])
-        rows.append(
-            figure(
-                job, about, whos[side.name], measure="total", samples=samples, work=len(TASKS),
-                load=side.load, figures=figures, error=side.error,
-            )
-        )  # fmt: skip
-    return [*rows, *ratios(job, about, whos, sides, measures=("total",), goals=GOALS)]
+
+    def warm(worker: Worker, flow: Flow) -> None:
+        """Opens graphs and warms up with a quarter of the work."""
+        worker.ask(Answer(flow=flow, tasks=TASKS[:1], tokens=job.answer_tokens))
+
+    def iterate(worker: Worker, name: str, flow: Flow) -> Answered:
+        found = worker.ask(Answer(flow=flow, tasks=TASKS, tokens=job.answer_tokens))
+        counts, wanted = [len(answer) for answer in found.said], job.answer_tokens
+        if counts != [wanted] * len(TASKS):
+            raise QualityError(f"{name} said {counts} tokens; {wanted} each asked for")
+        said[name] = found.said
+        return found
+
+    def side(name: str, flow: Flow) -> Side:
+        return worker_side(
+            job,
+            Who(name, "fp32" if name == PYTORCH else scheme, name),
+            partial(_command, job, name, variant, scheme),
+            Load(what="answers"),
+            partial(iterate, name=name, flow=flow),
+            log="answers",
+            warm=partial(warm, flow=flow),
+        )
+
+    ours, apart = side(OURS, "once"), side(APART, "apart")
+    start_alone = apart.start
+
+    def start_apart(stack: ExitStack) -> Started:
+        if ours.started is None:
+            return start_alone(stack)
+        worker = ours.started.worker  # the same process with the same graphs
+        warm(worker, "apart")
+        who = our_side(bundle_of(job, variant, scheme), APART)
+        return Started(worker, partial(iterate, worker, APART, "apart"), who)
+
+    apart.start = start_apart
+    sides = [ours, apart, *([side(PYTORCH, "reference")] if PYTORCH in job.peers else [])]
+    measure_sides(job, sides, warmup=0)
+    rows = []
+    for one in sides:
+        figures = {"same_tokens": _same(said.get(OURS, []), said[one.who.side])} if one.samples else {}
+        rows.append(side_row(job, about, one, "total", work=len(TASKS), figures=figures))
+    return [*rows, *ratios(job, about, sides, measures=("total",), goals=GOALS)]
 
 
 def measure_clicks(job: Job, variant: str, scheme: str) -> list[Row]:
     """Rows of the first click, of each later one, and of one made again."""
     about = click_subject(job, variant)
-    who = Who(OURS, scheme, OURS)
-    times: dict[str, list[int]] = {}
-    counters: dict[str, float] = {}
-    watch = Watch()
-    try:
-        who, command = _side(job, OURS, variant, scheme)
-        with Worker(OURS, command, log=job.logs / "clicks.txt") as worker:
-            job.tell(f"clicks: loading {variant}")
-            worker.ask("load", {"decoder": True})
-            asked = {"clicks": CLICKS, "tokens": job.answer_tokens}
-            worker.ask("clicks", {**asked, "clicks": 2})
-            for number in range(job.rounds):
-                pids = {os.getpid(), worker.pid}
-                before = Ticks.read(pids)
-                found = worker.ask("clicks", asked)
-                watch.note(before, Ticks.read(pids))
-                for name, samples in found["times"].items():
-                    times.setdefault(name, []).extend(samples)
-                counters = {name: float(count) for name, count in found["cache"].items()}
-                job.tell(f"round {number + 1} of {job.rounds}")
-    except PamEdgeError as e:
-        return [figure(job, about, who, measure="later click", error=str(e))]
-    load = watch.load()
-    return [
-        figure(job, about, who, measure=name, samples=samples, load=load, figures=counters)
-        for name, samples in times.items()
-    ]
+    side = worker_side(
+        job,
+        Who(OURS, scheme, OURS),
+        partial(_command, job, OURS, variant, scheme),
+        Load(what="decoder"),
+        lambda worker: worker.ask(Clicks(clicks=CLICKS, tokens=job.answer_tokens)),
+        log="clicks",
+        warm=lambda worker: worker.ask(Clicks(clicks=2, tokens=job.answer_tokens)),
+    )
+    measure_sides(job, [side], warmup=0)
+    return [side_row(job, about, side, measure) for measure in side.samples or ("later click",)]
 
 
-def _side(job: Job, name: str, variant: str, scheme: str) -> tuple[Who, list[str]]:
+def _command(job: Job, name: str, variant: str, scheme: str) -> Command:
     if name == PYTORCH:
-        return Who(name, "fp32", name), [
-            *(sys.executable, "-m", f"{_HERE}.pytorch", variant, str(job.threads))
-        ]
+        words = [sys.executable, "-m", f"{_HERE}.pytorch", variant, str(job.threads)]
+        return Command(Who(name, "fp32", name), words)
     bundle = bundle_of(job, variant, scheme)
-    command = [sys.executable, "-m", f"{_HERE}.ours", str(bundle.folder), str(job.threads)]
-    return our_side(bundle, name), command
-
-
-def _turn(worker: Worker, what: str, tokens: int, said: list[list[int]]) -> Turn:
-    def turn() -> Mapping[str, Sequence[int]]:
-        found: dict[str, Any] = worker.ask(what, {"tasks": TASKS, "tokens": tokens})
-        said[:] = found["said"]
-        if [len(answer) for answer in said] != [tokens] * len(TASKS):
-            raise QualityError(f"{worker.name} said {[len(a) for a in said]} tokens; {tokens} each asked for")
-        return {"total": found["total"]}
-
-    return turn
+    words = [sys.executable, "-m", f"{_HERE}.ours", str(bundle.folder), str(job.threads)]
+    return Command(our_side(bundle, name), words)
 
 
 def _same(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from importlib.metadata import version
 
-from pam_edge.benchmarks.competitors.job import Job, Who
+from pam_edge.benchmarks.competitors.job import Job
 from pam_edge.benchmarks.competitors.pins import OURS
+from pam_edge.benchmarks.harness.row_builder import Who
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.bundle.config import variant_named
 from pam_edge.core.errors import EnvironmentProblem, PamEdgeError

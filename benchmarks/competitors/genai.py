@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from pam_edge.benchmarks.competitors.requests import Decode, Load
+from pam_edge.benchmarks.harness.messages import Iteration, Versions
 from pam_edge.benchmarks.harness.worker import serve
 
 
@@ -31,28 +31,30 @@ def main(argv: list[str]) -> None:
 
     folder, held = Path(argv[0]), []
 
-    def load(_: Mapping[str, Any]) -> dict[str, Any]:
+    def load(_: Load) -> Versions:
         set_threads(folder, int(argv[1]))
         held.append(og.Model(str(folder)))
         return {}
 
-    def turn(asked: Mapping[str, Any]) -> dict[str, list[int]]:
-        tokens, steps = asked["tokens"], asked["steps"]
+    def decode(asked: Decode) -> Iteration:
+        tokens, steps = list(asked.tokens), asked.steps
         params = og.GeneratorParams(held[0])
         params.set_search_options(max_length=len(tokens) + steps + 2, do_sample=False)
         generator = og.Generator(held[0], params)
         clock = time.perf_counter_ns()
         generator.append_tokens(tokens)
         generator.generate_next_token()  # picks from the prompt's logits
-        times = [time.perf_counter_ns()]
+        read = time.perf_counter_ns()
         for _ in range(steps):
             if generator.is_done():
                 raise RuntimeError("it stopped before the last token")
             generator.generate_next_token()
-            times.append(time.perf_counter_ns())
-        return {"prefill": [times[0] - clock], "decode": [times[-1] - times[0]]}
+        found = Iteration()
+        found.add("prefill", read - clock)
+        found.add("decode", time.perf_counter_ns() - read)
+        return found
 
-    serve({"load": load, "turn": turn})
+    serve({Load: load, Decode: decode})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from pam_edge.benchmarks.competitors.requests import Decode, Load
+from pam_edge.benchmarks.harness.messages import Iteration, Versions
 from pam_edge.benchmarks.harness.worker import serve
 from pam_edge.core.errors import EnvironmentProblem
 
@@ -104,22 +104,24 @@ def main(argv: list[str]) -> None:
     libraries, model, threads, positions = Path(argv[0]), Path(argv[1]), int(argv[2]), int(argv[3])
     held: list[LlamaCpp] = []
 
-    def load(_: Mapping[str, Any]) -> dict[str, Any]:
+    def load(_: Load) -> Versions:
         held.append(LlamaCpp(libraries, model, threads=threads, positions=positions))
         return {"system": held[0].system}
 
-    def turn(asked: Mapping[str, Any]) -> dict[str, list[int]]:
+    def decode(asked: Decode) -> Iteration:
         engine = held[0]
         engine.forget()
         clock = time.perf_counter_ns()
-        token = engine.run(asked["tokens"])
-        times = [time.perf_counter_ns()]
-        for _ in range(asked["steps"]):
+        token = engine.run(list(asked.tokens))
+        read = time.perf_counter_ns()
+        for _ in range(asked.steps):
             token = engine.run([token])
-            times.append(time.perf_counter_ns())
-        return {"prefill": [times[0] - clock], "decode": [times[-1] - times[0]]}
+        found = Iteration()
+        found.add("prefill", read - clock)
+        found.add("decode", time.perf_counter_ns() - read)
+        return found
 
-    serve({"load": load, "turn": turn})
+    serve({Load: load, Decode: decode})
 
 
 if __name__ == "__main__":

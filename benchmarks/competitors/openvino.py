@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pam_edge.benchmarks.competitors.requests import Encode, Load
+from pam_edge.benchmarks.harness.messages import Iteration, Versions
 from pam_edge.benchmarks.harness.scene import calibration, picture
 from pam_edge.benchmarks.harness.worker import serve
 from pam_edge.image.preprocess import load_image, normalized, resized
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
     graph, folder, threads = Path(argv[0]), Path(argv[1]), int(argv[2])
     held: list[Any] = []
 
-    def load(_: Mapping[str, Any]) -> dict[str, str]:
+    def load(_: Load) -> Versions:
         core = openvino.Core()
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         model = core.compile_model(str(quantize(graph, folder)), "CPU", settings)
@@ -70,13 +71,13 @@ def main(argv: list[str]) -> None:
         )  # of what is not quantized, its own choice
         return {"openvino": openvino.__version__, "floats": floats}
 
-    def encode(_: Mapping[str, Any]) -> dict[str, list[int]]:
+    def encode(_: Encode) -> Iteration:
         model, image = held
         clock = time.perf_counter_ns()
         model([image])
-        return {"encode": [time.perf_counter_ns() - clock]}
+        return Iteration(samples={"encode": [time.perf_counter_ns() - clock]})
 
-    serve({"load": load, "encode": encode})
+    serve({Load: load, Encode: encode})
 
 
 if __name__ == "__main__":

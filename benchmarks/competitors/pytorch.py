@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from pam_edge.benchmarks.competitors.requests import Answer, Answered, Encode, Load
+from pam_edge.benchmarks.harness.messages import Iteration, Versions
 from pam_edge.benchmarks.harness.scene import clicks, picture
 from pam_edge.benchmarks.harness.worker import serve
 from pam_edge.export.checkpoint.checkpoint import (
@@ -77,7 +79,7 @@ def open_parts(variant: str, *, load: Callable[[Checkpoint], Language] = load_la
 
 def answers(
     variant: str, *, load: Callable[[Checkpoint], Language] = load_language
-) -> Callable[[list[str], int], tuple[int, list[list[int]]]]:
+) -> Callable[[Sequence[str], int], tuple[int, list[list[int]]]]:
     """The reference flow over all tasks, the language model as `load` gives it: nanoseconds, and the tokens
     said.
     """
@@ -98,7 +100,7 @@ def answers(
         return say(parts.language, (texts.ids_before, texts.ids_after(task)), shown_tokens, tokens)
 
     @torch.inference_mode()
-    def run(tasks: list[str], tokens: int) -> tuple[int, list[list[int]]]:
+    def run(tasks: Sequence[str], tokens: int) -> tuple[int, list[list[int]]]:
         clock = time.perf_counter_ns()
         said = [answer(task, tokens) for task in tasks]
         return time.perf_counter_ns() - clock, said
@@ -125,21 +127,21 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(int(argv[1]))
     held: dict[str, Any] = {}
 
-    def load(asked: Mapping[str, Any]) -> dict[str, str]:
-        if asked.get("answers"):
+    def load(asked: Load) -> Versions:
+        if asked.what == "answers":
             held["answers"] = answers(variant)
         else:
             held["encode"] = encoder(variant)
         return {"torch": torch.__version__}
 
-    def encode(_: Mapping[str, Any]) -> dict[str, list[int]]:
-        return {"encode": [held["encode"]()]}
+    def encode(_: Encode) -> Iteration:
+        return Iteration(samples={"encode": [held["encode"]()]})
 
-    def reference(asked: Mapping[str, Any]) -> dict[str, Any]:
-        spent, said = held["answers"](asked["tasks"], asked["tokens"])
-        return {"total": [spent], "said": said}
+    def reference(asked: Answer) -> Answered:
+        spent, said = held["answers"](asked.tasks, asked.tokens)
+        return Answered(samples={"total": [spent]}, said=said)
 
-    serve({"load": load, "encode": encode, "reference": reference})
+    serve({Load: load, Encode: encode, Answer: reference})
 
 
 if __name__ == "__main__":

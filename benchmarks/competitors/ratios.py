@@ -4,41 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.job import Job
 from pam_edge.benchmarks.competitors.pins import OURS
-from pam_edge.benchmarks.harness.rows import Row, against
-from pam_edge.benchmarks.harness.turns import Side
+from pam_edge.benchmarks.harness.iterations import Side
+from pam_edge.benchmarks.harness.row_builder import Subject, make_row
+from pam_edge.benchmarks.harness.rows import Row, Unit, against
 
 Goals = Mapping[tuple[str, str], float]  # the other side and the measure -> how often as fast ours should be
 
 
-def ratios(
+def ratio(
     job: Job,
     about: Subject,
-    whos: Mapping[str, Who],
-    sides: Sequence[Side],
+    ours: Side,
+    measure: str,
+    theirs: Sequence[int],
+    name: str,
     *,
-    measures: Sequence[str],
-    goals: Goals,
+    goal: float | None,
+    unit: Unit = "ns",
+    figures: Mapping[str, float] | None = None,
+) -> Row:
+    """Our samples of a measure against those of the side `name`."""
+    samples = ours.samples[measure]
+    return make_row(
+        job.conditions,
+        about,
+        ours.who,
+        measure=measure,
+        samples=samples,
+        unit=unit,
+        load=ours.load,
+        figures=figures,
+        against=against(samples, theirs, side=name, goal=goal),
+    )
+
+
+def ratios(
+    job: Job, about: Subject, sides: Sequence[Side], *, measures: Sequence[str], goals: Goals
 ) -> list[Row]:
     """A row a side and measure; none where ours failed."""
-    by_name = {side.name: side for side in sides if not side.error}
-    if OURS not in by_name:
+    by_name = {side.who.side: side for side in sides if side.samples}
+    ours = by_name.pop(OURS, None)
+    if ours is None:
         return []
-    ours = by_name[OURS]
     return [
-        figure(
-            job,
-            about,
-            whos[OURS],
-            measure=measure,
-            samples=ours.samples[measure],
-            load=ours.load,
-            against=against(
-                ours.samples[measure], other.samples[measure], side=name, goal=goals.get((name, measure))
-            ),
-        )
+        ratio(job, about, ours, measure, other.samples[measure], name, goal=goals.get((name, measure)))
         for name, other in by_name.items()
-        if name != OURS
         for measure in measures
     ]

@@ -69,7 +69,7 @@ class Agent:
         self._write(source)
 
     def ask(self, what: str, raw: bytes = b"", **given: Any) -> Any:
-        """Have one object done. Raises DeviceError where it fails or the machine goes away."""
+        """Have one request carried out. Raises DeviceError where it fails or the machine goes away."""
         self._write(json.dumps({"do": what, **given}).encode() + b"\n" + raw)
         assert self._process.stdout is not None  # asked for in __init__
         line = self._process.stdout.readline()

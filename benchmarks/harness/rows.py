@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from pam_edge.core.errors import IntegrityError, UsageError, cannot_write
+from pam_edge.benchmarks.harness.result_lines import put_lines, read_lines, replace_file
+from pam_edge.core.errors import UsageError
 
 Unit = Literal["ns", "bytes", "uJ"]
 
@@ -99,10 +100,18 @@ class Against(_Strict, frozen=True):
     goal: float | None
 
 
+class WorkloadId(_Strict, frozen=True):
+    """Which workload a row is part of (`workload.py`)."""
+
+    name: str
+    version: str
+    sha256: str  # of the file
+
+
 class Row(_Strict, frozen=True, kw_only=True):
     """One figure of one side: samples of the same work, or the reason why there are none."""
 
-    schema: Literal[1] = 1
+    schema: Literal[1, 2] = 2  # 1 has no `workload`
     part: str
     measure: str
     side: str  # whose figure: pam-edge, or a peer's name
@@ -127,6 +136,7 @@ class Row(_Strict, frozen=True, kw_only=True):
     before: State | None = None
     after: State | None = None
     series: Series | None = None
+    workload: WorkloadId | None = None  # None: options said what is measured
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -135,7 +145,8 @@ class Row(_Strict, frozen=True, kw_only=True):
         other = self.against.side if self.against else ""
         what = (self.part, self.measure, self.side, other, self.variant, self.scheme, str(self.threads))
         where = (self.machine.device, self.machine.cpu or "")
-        return (*what, *where, self.commit, self.bundle, *settings)
+        of = () if self.workload is None else (f"{self.workload.name} {self.workload.version}",)
+        return (*what, *where, self.commit, self.bundle, *settings, *of)
 
     @property
     def same(self) -> tuple[str, ...]:
@@ -168,15 +179,7 @@ def against(
 
 def read_rows(path: Path) -> list[Row]:
     """Every row of a file, none where there is no file. Raises IntegrityError for a line that is no row."""
-    if not path.exists():
-        return []
-    rows: list[Row] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            rows.append(msgspec.json.decode(line, type=Row))
-        except msgspec.DecodeError as e:
-            raise IntegrityError(f"{path}, line {number} is no row: {e}; move the file away") from e
-    return rows
+    return read_lines(path, Row)
 
 
 def read_file(path: Path) -> list[Row]:
@@ -191,22 +194,9 @@ def put_rows(path: Path, rows: Iterable[Row]) -> None:
 
     Raises like `read_rows`, and WontFitError or EnvironmentProblem where it cannot be written.
     """
-    held = {row.key: row for row in read_rows(path)}
-    held |= {row.key: row for row in rows}
-    _write(path, b"".join(msgspec.json.encode(row) + b"\n" for row in held.values()))
+    put_lines(path, rows, Row)
 
 
 def write_rows(path: Path, text: str) -> None:
     """Rows that are text already, as a file; whole or not at all. Raises like `put_rows`."""
-    _write(path, text.encode() + b"\n")
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as e:
-        temporary.unlink(missing_ok=True)
-        raise cannot_write(path, e) from e
+    replace_file(path, text.encode() + b"\n")

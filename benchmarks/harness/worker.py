@@ -1,13 +1,12 @@
-"""A side of a measurement as a process: it loads once, then does one object at a time when told to.
+"""A side of a measurement as a process: it loads once, then does one thing at a time when asked to.
 
-JSON lines over pipes. A worker that is not asked anything is stopped (SIGSTOP), so that no engine's waiting
-threads spin while another is measured. Knows no engine.
+Messages go over pipes (`messages.py`). A worker that is not asked anything is stopped (SIGSTOP), so that no
+engine's waiting threads spin while another is measured. Knows no engine.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import selectors
 import signal
@@ -19,21 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pam_edge.core.errors import (
-    DeviceError,
-    EnvironmentProblem,
-    IntegrityError,
-    PamEdgeError,
-    QualityError,
-    UsageError,
-    WontFitError,
-)
+import msgspec
+
+from pam_edge.benchmarks.harness.messages import Answer, Request, answer_line, read_reply, union_of
+from pam_edge.core.errors import EnvironmentProblem, PamEdgeError
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
-_KINDS: dict[object, type[PamEdgeError]] = {
-    kind.exit_code: kind for kind in (UsageError, QualityError, DeviceError, IntegrityError, WontFitError)
-}
-Handler = Callable[[Mapping[str, Any]], Any]
 
 
 class Worker:
@@ -62,21 +52,22 @@ class Worker:
         """Of the process."""
         return self._process.pid
 
-    def ask(self, what: str, value: Mapping[str, Any] | None = None, *, seconds: float = 1800) -> Any:
-        """Have one object done; its result. Raises what it failed with, or `lost` where it ends or takes too
-        long.
+    def ask(self, request: Request[Answer], *, seconds: float = 1800) -> Answer:
+        """Have one thing done; the answer. Raises what it failed with, or `lost` where the worker ends or
+        takes longer than `seconds`.
         """
         self._signal(signal.SIGCONT)
         try:
             stdin = self._pipe(self._process.stdin)
-            stdin.write(json.dumps({"do": what, "with": dict(value or {})}).encode() + b"\n")
+            stdin.write(msgspec.json.encode(request) + b"\n")
             stdin.flush()
-            answer = self._line(seconds)
+            line = self._line(seconds)
         except OSError as e:
             raise self._failed(str(e)) from e
-        if "error" in answer:
-            raise self._failed(answer["error"], _KINDS.get(answer.get("code"), EnvironmentProblem))
-        return answer["result"]
+        try:
+            return read_reply(line, request)
+        except PamEdgeError as e:
+            raise self._failed(str(e), type(e)) from e
 
     def rest(self) -> None:
         """Stop until the next question."""
@@ -101,7 +92,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _line(self, seconds: float) -> dict[str, Any]:
+    def _line(self, seconds: float) -> bytes:
         stdout, ends, held = self._pipe(self._process.stdout), time.monotonic() + seconds, b""
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
@@ -114,8 +105,7 @@ class Worker:
                     code = self._process.wait()
                     raise self._failed(f"ended with {code}")
                 held += block
-        answer: dict[str, Any] = json.loads(held)
-        return answer
+        return held
 
     def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
         assert pipe is not None  # asked for in __init__
@@ -136,19 +126,13 @@ class Worker:
             self._stopped = stop
 
 
-def serve(handlers: Mapping[str, Handler]) -> None:
-    """A worker's main loop: do what is asked until stdin ends. A failure is an answer, not the end."""
+def serve(handlers: Mapping[type[Request[Any]], Callable[[Any], Any]]) -> None:
+    """A worker's main loop: answer requests, each by the handler of its class, until stdin ends."""
     if sys.platform == "linux":  # a stopped worker would outlive a parent that was killed
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not pass for an answer
+    requests = union_of(handlers)
     for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        try:
-            answer = {"result": handlers[asked["do"]](asked["with"])}
-        except PamEdgeError as e:
-            answer = {"error": str(e)[:1000], "code": e.exit_code}
-        except Exception as e:
-            answer = {"error": f"{type(e).__name__}: {e}"[:1000]}
-        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.write(answer_line(line, requests, handlers))
         answers.flush()

@@ -1,37 +1,28 @@
-"""Every side in turns, task by task, and the rows that come of it. Knows workers, no engine."""
+"""All sides interleaved, task by task, and the rows that come of it. Knows workers, no engine."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pam_edge.benchmarks.competitors.bundles import bundle_of, our_side
-from pam_edge.benchmarks.competitors.job import Job, Subject, Tell, Who, figure
+from pam_edge.benchmarks.competitors.job import Command, Job, worker_side
 from pam_edge.benchmarks.competitors.pins import OURS, PYTORCH
-from pam_edge.benchmarks.harness.machine import (
-    Ticks,
-    Watch,
-    bandwidth_of,
-    read_bandwidth,
-    require_idle,
-    this_commit,
-    this_machine,
-)
+from pam_edge.benchmarks.harness.iterations import Tell, interleave, open_sides
+from pam_edge.benchmarks.harness.machine import require_idle
+from pam_edge.benchmarks.harness.row_builder import Who, conditions_here
 from pam_edge.benchmarks.harness.rows import Row
-from pam_edge.benchmarks.harness.turns import Side, Turn, take_turns
-from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.benchmarks.paper_claims.outcome import Held, measured, settings, unmeasured
 from pam_edge.benchmarks.paper_claims.published import PART, TASKS, Task
+from pam_edge.benchmarks.paper_claims.requests import Iterate, Load
 from pam_edge.benchmarks.paper_claims.systems import System, as_word, pam_parameters
 from pam_edge.bundle.bundle import Bundle
-from pam_edge.core.errors import EnvironmentProblem, PamEdgeError, UsageError, WontFitError
+from pam_edge.core.errors import EnvironmentProblem, UsageError, WontFitError
 from pam_edge.core.system_info import available_memory, free_disk
 
 Part = Literal["image", "video", "original"]
@@ -103,72 +94,41 @@ def _ours(job: Job, ask: Ask) -> Bundle:
 
 
 def _job(ask: Ask, tell: Tell) -> tuple[Job, Row]:
-    watch, before = Watch(), Ticks.read([os.getpid()])
-    samples, size = read_bandwidth(ask.threads)
-    watch.note(before, Ticks.read([os.getpid()]))
-    rate = bandwidth_of(samples, size)
-    commit, dirty = this_commit()
+    conditions, read = conditions_here(ask.threads)
     job = Job(
+        conditions=conditions,
         cache=ask.cache.resolve(),
         bundles=() if ask.bundle is None else (ask.bundle,),
-        peers=(),
         threads=ask.threads,
         rounds=ask.rounds,
         warmup=ask.warmup,
-        prompt=0,
-        tokens=ask.tokens,
-        answer_tokens=ask.tokens,
-        commit=commit,
-        dirty=dirty,
-        machine=this_machine(read_bytes_per_s=rate),
         tell=tell,
     )
-    about = Subject("bandwidth", "", {"how": "memchr over an array a thread", "bytes": str(size)})
-    who, rates = Who("machine", "", "libc"), {"gb_per_s": rate / 1e9}
-    row = figure(
-        job, about, who, measure="read", samples=samples, work=size, figures=rates, load=watch.load()
-    )
-    return job, row
+    return job, read
 
 
 def _task(job: Job, ask: Ask, bundle: Bundle, task: Task, systems: Sequence[System], sink: Sink) -> list[Row]:
     """Rows of every side over one task, ours against each, and of what is not measured.
 
-    A turn may take minutes: what there is goes to `sink` after each, so that an interrupted run keeps it.
+    An iteration may take minutes: what there is goes to `sink` after each, so that an interrupted run keeps
+    it.
     """
-    variant = bundle.manifest.variant.name
-    about = Subject(PART, variant, settings(task, ask.tokens))
-    rows: list[Row] = []
-    held: dict[str, Held] = {}
-    with ExitStack() as stack:
-        for name, system in _names(ask, task, systems):
-            who = Who(name, "bfloat16" if name == PYTORCH else bundle.manifest.scheme, name)
-            try:
-                one = _open(job, bundle, name, system)
-                who = one.who
-                log = job.logs / f"claims-{task}-{name}.txt"
-                worker = stack.enter_context(Worker(name, one.command, log=log))
-                job.tell(f"{name}: loading for {task}")
-                said = worker.ask("load", {"task": task})
-                worker.rest()
-            except PamEdgeError as e:
-                rows.append(figure(job, about, who, measure="total", error=str(e)))
-                job.tell(f"{name}: {e}")
-                continue
-            one.who = who.running(said)
-            one.side = Side(name, worker, _turn(worker, ask.tokens))
-            held[name] = one
-        sides = [one.side for one in held.values() if one.side is not None]
-        take_turns(
+    about = job.subject(PART, bundle.manifest.variant.name, settings(task, ask.tokens))
+    held = {
+        name: _held(job, bundle, name, system, task, ask.tokens)
+        for name, system in _names(ask, task, systems)
+    }
+    sides = [one.side for one in held.values()]
+    with open_sides(sides, job.tell):
+        interleave(
             sides,
-            rounds=job.rounds,
+            repeat=job.rounds,
             warmup=job.warmup,
             tell=job.tell,
-            counted=lambda: sink(measured(job, about, task, held)),
+            after_each=lambda: sink(measured(job, about, task, held)),
         )
-    rows += measured(job, about, task, held)
     missing = unmeasured(job, about, task, ask.systems) if task in ask.parts else []
-    return [*rows, *missing]
+    return [*measured(job, about, task, held), *missing]
 
 
 def _names(ask: Ask, task: Task, systems: Sequence[System]) -> list[tuple[str, System | None]]:
@@ -178,24 +138,39 @@ def _names(ask: Ask, task: Task, systems: Sequence[System]) -> list[tuple[str, S
     return found
 
 
-def _open(job: Job, bundle: Bundle, name: str, system: System | None) -> Held:
-    parameters = pam_parameters(bundle.manifest.variant)
-    if name == PYTORCH:
-        variant = bundle.manifest.variant.name
-        _require_memory(name, 2 * (parameters or 0))
-        command = [sys.executable, "-m", f"{_HERE}.original", variant, str(job.threads)]
-        return Held(Who(name, "bfloat16", name), command, 0, parameters, 0)
-    if system is not None:
-        bundle = rebuilt(job, system, bundle.manifest.scheme)
-        parameters = system.parameters
-    _require_memory(name, bundle.total_bytes)
-    command = [sys.executable, "-m", f"{_HERE}.side", str(bundle.folder), str(job.threads)]
-    if system is not None:
-        command.append(as_word(system))
-    twice = 0
-    if system is not None and system.tower.focal:
-        twice = sum(ref.bytes for ref in bundle.graph("tower").files)
-    return Held(our_side(bundle, name), command, bundle.total_bytes, parameters, twice)
+def _held(job: Job, bundle: Bundle, name: str, system: System | None, task: Task, tokens: int) -> Held:
+    """A side that is not opened yet; what it weighs is filled in when it is."""
+
+    def command() -> Command:
+        parameters = pam_parameters(bundle.manifest.variant)
+        if name == PYTORCH:
+            variant = bundle.manifest.variant.name
+            _require_memory(name, 2 * (parameters or 0))
+            held.parameters = parameters
+            return Command(who, [sys.executable, "-m", f"{_HERE}.original", variant, str(job.threads)])
+        own = bundle if system is None else rebuilt(job, system, bundle.manifest.scheme)
+        _require_memory(name, own.total_bytes)
+        words = [sys.executable, "-m", f"{_HERE}.side", str(own.folder), str(job.threads)]
+        held.size, held.parameters = own.total_bytes, parameters
+        if system is not None:
+            words.append(as_word(system))
+            held.parameters = system.parameters
+            if system.tower.focal:
+                held.twice = sum(ref.bytes for ref in own.graph("tower").files)
+        return Command(our_side(own, name), words)
+
+    who = Who(name, "bfloat16" if name == PYTORCH else bundle.manifest.scheme, name)
+    held = Held(
+        worker_side(
+            job,
+            who,
+            command,
+            Load(task=task),
+            lambda worker: worker.ask(Iterate(tokens=tokens)),
+            log=f"claims-{task}",
+        )
+    )
+    return held
 
 
 def rebuilt(job: Job, system: System, scheme: str) -> Bundle:
@@ -235,7 +210,3 @@ def _require_memory(name: str, size: int) -> None:
             "others: "
             "measure fewer at once (--only, --systems)"
         )
-
-
-def _turn(worker: Worker, tokens: int) -> Turn:
-    return lambda: worker.ask("turn", {"tokens": tokens})

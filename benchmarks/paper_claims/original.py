@@ -19,7 +19,7 @@ import torch
 from pam_edge.benchmarks.competitors.pytorch import answers, open_parts, say
 from pam_edge.benchmarks.harness.scene import boxes
 from pam_edge.benchmarks.paper_claims.published import Task
-from pam_edge.benchmarks.paper_claims.side import Turn, clip, serve_side
+from pam_edge.benchmarks.paper_claims.side import Run, clip, serve_side
 from pam_edge.benchmarks.speed.tasks import ANSWER
 from pam_edge.core.errors import QualityError
 from pam_edge.export.checkpoint.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ def half_language(checkpoint: Checkpoint) -> Language:
     return module.eval().requires_grad_(False)
 
 
-def open_original(variant: str, task: Task) -> Turn:
+def open_original(variant: str, task: Task) -> Run:
     """The flow over one picture, or over one clip."""
     if task == "video":
         return _clip(variant)
@@ -52,7 +52,7 @@ def open_original(variant: str, task: Task) -> Turn:
     return turn
 
 
-def _clip(variant: str) -> Turn:
+def _clip(variant: str) -> Run:
     original = open_parts(variant, load=half_language)
     tower, perceiver, texts = original.tower, original.perceiver, original.texts
     ids = texts.ids_before, texts.ids_after("video", history="")

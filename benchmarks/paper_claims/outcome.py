@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pam_edge.benchmarks.competitors.job import Job, Subject, Who, figure
+from pam_edge.benchmarks.competitors.job import Job, side_row
 from pam_edge.benchmarks.competitors.pins import OURS, PYTORCH
-from pam_edge.benchmarks.harness.rows import Row, Unit, against
-from pam_edge.benchmarks.harness.turns import Side
+from pam_edge.benchmarks.competitors.ratios import ratio
+from pam_edge.benchmarks.harness.iterations import Side
+from pam_edge.benchmarks.harness.row_builder import Subject, Who, make_row
+from pam_edge.benchmarks.harness.rows import Row, Unit
 from pam_edge.benchmarks.paper_claims.published import POINTS, Task, claimed
 from pam_edge.benchmarks.paper_claims.side import FRAMES
 from pam_edge.benchmarks.paper_claims.systems import NOT_REBUILT, SYSTEMS, System
@@ -19,14 +21,12 @@ MADE = "masks made too"  # of a side that is given its masks: what SAM takes for
 
 @dataclass
 class Held:
-    """A side: who it is, how it starts, what is known of it before."""
+    """A side, and what is known of it once it is opened."""
 
-    who: Who
-    command: list[str]
-    size: int  # bytes of files; 0: unknown
-    parameters: int | None  # None: not counted
-    twice: int  # bytes of weights that lie in memory twice
-    side: Side | None = None
+    side: Side
+    size: int = 0  # bytes of files; 0: unknown
+    parameters: int | None = None  # None: not counted
+    twice: int = 0  # bytes of weights that lie in memory twice
 
 
 def settings(task: Task, tokens: int) -> dict[str, str]:
@@ -41,7 +41,7 @@ def unit_of(measure: str) -> Unit:
 
 
 def measured(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> list[Row]:
-    """Rows of all sides that took a turn or failed at one, and ours against each."""
+    """Rows of all sides that made an iteration or failed, and ours against each."""
     rows = [row for one in held.values() for row in side_rows(job, about, one)]
     return [*rows, *ratios(job, about, task, held)]
 
@@ -49,68 +49,55 @@ def measured(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> 
 def side_rows(job: Job, about: Subject, one: Held) -> list[Row]:
     """A side's own: what was measured, what its files and its weights weigh; or why there is nothing."""
     side = one.side
-    assert side is not None  # only loaded ones are held
     if not side.samples:
-        failed = [figure(job, about, one.who, measure="total", error=side.error)]
-        return failed if side.error else []
+        return [side_row(job, about, side, "total")] if side.error else []
     rows = []
-    for measure, samples in side.samples.items():
+    for measure in side.samples:
         figures = {"held_twice_bytes": float(one.twice)} if measure == PEAK and one.twice else {}
-        rows.append(
-            figure(
-                job, about, one.who, measure=measure, samples=samples, unit=unit_of(measure), load=side.load,
-                figures=figures,
-            )
-        )  # fmt: skip
-    counted = {**about.settings, "how": "counted from shapes, 2 bytes a weight"}
-    weights = Subject(about.part, about.variant, counted)
+        rows.append(side_row(job, about, side, measure, unit=unit_of(measure), figures=figures))
+
+    def weighed(measure: str, size: int, more: Mapping[str, str]) -> None:
+        what = job.subject(about.part, about.variant, {**about.settings, **more})
+        rows.append(make_row(job.conditions, what, side.who, measure=measure, samples=[size], unit="bytes"))
+
     if one.parameters is not None:
-        size = 2 * one.parameters
-        rows.append(figure(job, weights, one.who, measure="weights", samples=[size], unit="bytes"))
+        weighed("weights", 2 * one.parameters, {"how": "counted from shapes, 2 bytes a weight"})
     if one.size:
-        rows.append(figure(job, about, one.who, measure="files", samples=[one.size], unit="bytes"))
+        weighed("files", one.size, {})
     return rows
 
 
 def ratios(job: Job, about: Subject, task: Task, held: Mapping[str, Held]) -> list[Row]:
     """Ours against each side: time, time with the masks made too, memory."""
-    ours = held.get(OURS)
-    if ours is None or ours.side is None or not ours.side.samples:
+    ours = held[OURS].side if OURS in held else None
+    if ours is None or not ours.samples:
         return []
-    mine, rows = ours.side.samples, []
-
-    def ratio(measure: str, theirs: Sequence[int], side: str, goal: float | None, figures: float = 0) -> None:
-        assert ours is not None and ours.side is not None
-        told = against(mine[measure], theirs, side=side, goal=goal)
-        more = {"taken_off_bytes": figures} if figures else {}
-        rows.append(
-            figure(
-                job, about, ours.who, measure=measure, samples=mine[measure], unit=unit_of(measure),
-                load=ours.side.load, figures=more, against=told,
-            )
-        )  # fmt: skip
-
+    rows = []
     for name, one in held.items():
-        if name == OURS or one.side is None or not one.side.samples:
-            continue
         theirs = one.side.samples
-        ratio("total", theirs["total"], name, claimed(about.variant, name, task, "time"))
+        if name == OURS or not theirs:
+            continue
+        goal = claimed(about.variant, name, task, "time")
+        rows.append(ratio(job, about, ours, "total", theirs["total"], name, goal=goal))
         if name != PYTORCH:
-            with_masks = [a + b for a, b in zip(theirs["total"], mine["masks"], strict=False)]
-            ratio("total", with_masks, f"{name}, {MADE}", None)
-        if PEAK in theirs and PEAK in mine:
+            with_masks = [a + b for a, b in zip(theirs["total"], ours.samples["masks"], strict=False)]
+            rows.append(ratio(job, about, ours, "total", with_masks, f"{name}, {MADE}", goal=None))
+        if PEAK in theirs and PEAK in ours.samples:
             peaks = [peak - one.twice for peak in theirs[PEAK]]
-            ratio(PEAK, peaks, name, claimed(about.variant, name, task, "memory"), float(one.twice))
+            goal = claimed(about.variant, name, task, "memory")
+            off = {"taken_off_bytes": float(one.twice)} if one.twice else {}
+            rows.append(ratio(job, about, ours, PEAK, peaks, name, goal=goal, unit="bytes", figures=off))
     return rows
 
 
 def unmeasured(job: Job, about: Subject, task: Task, systems: Sequence[System]) -> list[Row]:
     """Systems of the figure that nothing was rebuilt of, or that were left out."""
-    names = [p.system for p in POINTS if p.task == task and p.system in NOT_REBUILT]
-    rows = [figure(job, about, Who(name, "", ""), measure="total", error=NOT_REBUILT[name]) for name in names]
     asked = {system.key for system in systems}
+    whys = {p.system: NOT_REBUILT[p.system] for p in POINTS if p.task == task and p.system in NOT_REBUILT}
     for system in SYSTEMS:
         if task in system.tasks and system.key not in asked:
-            why = "not measured: left out by --systems"
-            rows.append(figure(job, about, Who(system.name, "", ""), measure="total", error=why))
-    return rows
+            whys[system.name] = "not measured: left out by --systems"
+    return [
+        make_row(job.conditions, about, Who(name, "", ""), measure="total", error=why)
+        for name, why in whys.items()
+    ]

@@ -2,8 +2,8 @@
 
     python -m pam_edge.benchmarks.paper_claims.side BUNDLE THREADS [SYSTEM]
 
-With SYSTEM (`systems.as_word`) the bundle is a rebuilt one. A turn is one item from its pictures to the last
-token: `vision` until the language model can read, `prefill`, `decode`, `total`, in ns; PAM also tells
+With SYSTEM (`systems.as_word`) the bundle is a rebuilt one. An iteration is one item from its pictures to the
+last token: `vision` until the language model can read, `prefill`, `decode`, `total`, in ns; PAM also reports
 `masks`, what its masks alone took.
 """
 
@@ -15,19 +15,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
+from pam_edge.benchmarks.harness.messages import Iteration, Versions
 from pam_edge.benchmarks.harness.opened import Opened
 from pam_edge.benchmarks.harness.scene import boxes, picture
 from pam_edge.benchmarks.harness.watching import forget_peak, memory
 from pam_edge.benchmarks.harness.worker import serve
 from pam_edge.benchmarks.paper_claims.published import Task
+from pam_edge.benchmarks.paper_claims.requests import Iterate, Load
 from pam_edge.benchmarks.paper_claims.systems import TEXT, System, of_word
-from pam_edge.benchmarks.speed.tasks import GRAPHS, Work, take_turn
+from pam_edge.benchmarks.speed.tasks import GRAPHS, Work, iterate
 from pam_edge.core.errors import QualityError
 from pam_edge.core.system_info import return_freed_memory
 from pam_edge.image.preprocess import Prompt, pixels
@@ -35,7 +36,7 @@ from pam_edge.video.stream import Caption, Plan, follow
 from pam_edge.video.tracker import Frame
 
 FRAMES = 16  # of the clip: the fewest that PAM reads without repeating one
-Turn = Callable[[int], Mapping[str, int]]  # tokens of the answer -> ns by measure
+Run = Callable[[int], Mapping[str, int]]  # tokens of the answer -> ns by measure
 Floats = npt.NDArray[np.float32]
 
 
@@ -51,13 +52,13 @@ class Ours:
     def __init__(self, folder: Path, threads: int) -> None:
         self._opened = Opened(folder, threads)
 
-    def open(self, task: Task) -> Turn:
-        """Open the graphs of a task; its turn."""
+    def open(self, task: Task) -> Run:
+        """Open the graphs of a task; one iteration of it."""
         self._opened.open(GRAPHS[task])
         return self._image if task == "image" else self._video
 
     def _image(self, tokens: int) -> dict[str, int]:
-        times = take_turn(self._opened, "image", Work(tokens=tokens), lambda stage: None).times
+        times = iterate(self._opened, "image", Work(tokens=tokens), lambda stage: None).samples
         found = {name: times[name][0] for name in ("total", "prefill", "decode")}
         vision = found["total"] - found["prefill"] - found["decode"]
         return {**found, "vision": vision, "masks": times["first mask"][0]}
@@ -91,12 +92,12 @@ class Rebuilt:
     def __init__(self, folder: Path, threads: int, system: System) -> None:
         self._opened, self._system = Opened(folder, threads), system
 
-    def open(self, task: Task) -> Turn:
-        """Open all graphs; the turn of a task."""
+    def open(self, task: Task) -> Run:
+        """Open all graphs; one iteration of a task."""
         self._opened.open(graph.name for graph in self._opened.bundle.manifest.graphs)
-        return lambda tokens: self._turn(task, tokens)
+        return lambda tokens: self._run(task, tokens)
 
-    def _turn(self, task: Task, tokens: int) -> dict[str, int]:
+    def _run(self, task: Task, tokens: int) -> dict[str, int]:
         shots = [picture()] if task == "image" else clip()
         opened, wanted = self._opened.decoder(), self._system.visual_tokens(task)
         text = opened.embed(list(range(TEXT)))
@@ -158,26 +159,28 @@ class Rebuilt:
         return tokens
 
 
-def serve_side(open_side: Callable[[Task], Turn], packages: Sequence[str]) -> None:
-    """Serve `load` and `turn` until the pipe ends.
+def serve_side(open_side: Callable[[Task], Run], packages: Sequence[str]) -> None:
+    """Serve until the pipe ends.
 
-    A turn begins with nothing of the one before and tells the most memory that it took, weights included,
-    where the system can say that.
+    An iteration begins with nothing of the one before and reports the most memory that it took, weights
+    included, where the system can say that.
     """
-    held: list[Turn] = []
+    held: list[Run] = []
 
-    def load(asked: Mapping[str, Any]) -> dict[str, str]:
-        held.append(open_side(asked["task"]))
+    def load(asked: Load) -> Versions:
+        held.append(open_side(asked.task))
         return {package: version(package) for package in packages}
 
-    def turn(asked: Mapping[str, Any]) -> dict[str, list[int]]:
+    def run(asked: Iterate) -> Iteration:
         gc.collect()
         return_freed_memory()
         anew = forget_peak()
-        found = {name: [ns] for name, ns in held[0](asked["tokens"]).items()}
-        return {**found, "peak memory": [memory()["peak"]]} if anew else found
+        found = Iteration(samples={name: [ns] for name, ns in held[0](asked.tokens).items()})
+        if anew:
+            found.add("peak memory", memory()["peak"])
+        return found
 
-    serve({"load": load, "turn": turn})
+    serve({Load: load, Iterate: run})
 
 
 def main(argv: list[str]) -> None:

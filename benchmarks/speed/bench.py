@@ -1,270 +1,183 @@
-"""Measures a grid of bundles and tasks on one device, and says of every place what came of it.
+"""Measures a grid of bundles and tasks on one device, and says of every cell what came of it.
 
-A place gets a fresh process. Rows come as soon as a place is done; what fails keeps its row with the reason,
-and the samples it gave before. A device that is lost ends the run: what was not measured says so.
+Each bundle of a cell gets a fresh process. Rows come as soon as a cell is done; what fails keeps its row with
+the reason, and the samples it gave before. A device that is lost ends the run: what was not measured says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
-from typing import Any
 
 import msgspec
 
 from pam_edge.benchmarks.devices.gates import wait_for
 from pam_edge.benchmarks.devices.local import Device
-from pam_edge.benchmarks.harness.machine import Watch, bandwidth_of, this_commit
-from pam_edge.benchmarks.harness.rows import Load, Machine, Row, Series, State, Unit, stats
+from pam_edge.benchmarks.harness.iterations import Side, Started, Tell, interleave, open_sides
+from pam_edge.benchmarks.harness.machine import Watch, this_commit
+from pam_edge.benchmarks.harness.messages import Iteration
+from pam_edge.benchmarks.harness.row_builder import Conditions, Subject, Who, make_row, with_bandwidth
+from pam_edge.benchmarks.harness.rows import Machine, Row, Series, State
 from pam_edge.benchmarks.harness.worker import Worker
 from pam_edge.benchmarks.speed.plan import Cell, Plan
+from pam_edge.benchmarks.speed.requests import AskBandwidth, AskMachine, AskSeries, AskState, Iterate, Load
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import DeviceError, PamEdgeError
 
 SIDE = "pam-edge"
 Sink = Callable[[list[Row]], None]
-Tell = Callable[[str], None]
 _MEMORY = {"peak": "peak memory", "own": "own pages", "mapped": "mapped files"}
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What all rows of one run share."""
-
-    machine: Machine
-    commit: str
-    dirty: bool
-
-
 @dataclass
-class _Side:
-    """One bundle of a cell and what came of it so far."""
+class _Measured:
+    """One bundle of a cell: where the device stood before and after, and its side."""
 
     bundle: Bundle
-    worker: Worker | None = None
-    times: dict[str, list[int]] = field(default_factory=dict)
-    work: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    sizes: dict[str, list[int]] = field(default_factory=dict)
-    energy: dict[str, list[int]] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    watch: Watch = field(default_factory=lambda: Watch(average_before=0.0))
+    side: Side = field(init=False)
     before: State | None = None
     after: State | None = None
     series: Series | None = None
-    problem: PamEdgeError | None = None
 
 
 def measure(plan: Plan, device: Device, sink: Sink, tell: Tell) -> list[PamEdgeError]:
     """Go through the plan; returns what went wrong, in order. A cell's rows go to `sink` when it is done."""
     problems: list[PamEdgeError] = []
-    try:
-        scene, read = _look(device, max(cell.threads for cell in plan.cells))
-    except PamEdgeError as e:
-        commit, dirty = this_commit()
-        scene = Scene(_unknown(device.name), commit, dirty)
-        for cell in plan.cells:
-            sink([_failed(scene, cell, bundle, str(e)) for bundle in cell.bundles])
-        return [e]
-    sink([read])
     lost: PamEdgeError | None = None
+    try:
+        conditions, read = _look(plan, device)
+        sink([read])
+    except PamEdgeError as e:
+        conditions = Conditions(_unknown(device.name), *this_commit(), plan.workload)
+        lost, problems = e, [e]
+    reason = "" if lost is None else str(lost)
     for number, cell in enumerate(plan.cells, start=1):
         if lost is not None:
-            reason = f"not measured: {lost}"
-            sink([_failed(scene, cell, bundle, reason) for bundle in cell.bundles])
+            sink([_failed(conditions, cell, bundle, reason) for bundle in cell.bundles])
             continue
         tell(f"[{number}/{len(plan.cells)}] {cell.text}")
-        sides = [_Side(bundle) for bundle in cell.bundles]
-        _cell(plan, device, cell, sides, tell)
-        for side in sides:
-            if side.problem is not None:
-                problems.append(side.problem)
-                tell(f"failed: {side.problem}")
-            sink(_rows(scene, cell, side))
-        lost = next((s.problem for s in sides if isinstance(s.problem, DeviceError)), None)
+        found = [_measured(plan, device, cell, bundle, tell) for bundle in cell.bundles]
+        _cell(plan, found)
+        for one in found:
+            if one.side.problem is not None:
+                problems.append(one.side.problem)
+                tell(f"failed: {one.side.problem}")
+            sink(_rows(conditions, cell, one))
+        lost = next((one.side.problem for one in found if isinstance(one.side.problem, DeviceError)), None)
+        reason = f"not measured: {lost}"
     return problems
 
 
-def _look(device: Device, threads: int) -> tuple[Scene, Row]:
+def _look(plan: Plan, device: Device) -> tuple[Conditions, Row]:
     """The device as it is, and the row of how fast it reads memory."""
+    threads = max(cell.threads for cell in plan.cells)
     with device.start() as worker:
-        machine = msgspec.convert(worker.ask("machine"), Machine)
-        told = worker.ask("bandwidth", {"threads": threads})
-    rate = bandwidth_of(told["samples"], told["bytes"])
-    machine = msgspec.structs.replace(machine, device=device.name, read_bytes_per_s=rate)
-    commit, dirty = this_commit()
-    scene = Scene(machine, commit, dirty)
-    row = Row(
-        part="bandwidth",
-        measure="read",
-        side="machine",
-        variant="",
-        scheme="",
-        runtime="libc",
-        versions={},
-        commit=commit,
-        dirty=dirty,
-        bundle="",
-        machine=machine,
-        threads=threads,
-        settings={"how": "memchr over an array a thread", "bytes": str(told["bytes"])},
-        work=told["bytes"],
-        samples=tuple(told["samples"]),
-        stats=stats(told["samples"]),
-        figures={"gb_per_s": rate / 1e9},
-    )
-    return scene, row
+        machine = worker.ask(AskMachine())
+        read = worker.ask(AskBandwidth(threads=threads))
+    machine = msgspec.structs.replace(machine, device=device.name)
+    return with_bandwidth(machine, read.samples, read.bytes, threads=threads, workload=plan.workload)
 
 
-def _cell(plan: Plan, device: Device, cell: Cell, sides: list[_Side], tell: Tell) -> None:
-    """Prepare, load and take turns: A, B, A, B. What goes wrong is kept with its side."""
-    with ExitStack() as stack:
-        for side in sides:
-            with _kept(side):
-                folder = device.prepare(side.bundle)
-                worker = stack.enter_context(device.start())
-                side.before = _gated(plan, worker, tell)
-                asked = {"bundle": folder, "task": cell.task, "threads": cell.threads}
-                told = worker.ask("load", asked)
-                side.times["load"], side.versions = [told["load"]], told["versions"]
-                side.watch.average_before = told["average"]
-                side.worker = worker
-                worker.rest()
-        for number in range(plan.warmup + plan.repeat):
-            for side in sides:
-                if side.worker is None or side.problem is not None:
-                    continue
-                with _kept(side):
-                    if plan.gates:
-                        _gated(plan, side.worker, tell)
-                    asked = {"task": cell.task, "work": _fields(cell)}
-                    _note(side, side.worker.ask("turn", asked), counts=number >= plan.warmup)
-                    side.worker.rest()
-        for side in sides:
-            if side.worker is not None and side.problem is None:
-                with _kept(side):
-                    series = side.worker.ask("series")
-                    side.series = None if series is None else msgspec.convert(series, Series)
-                    side.after = msgspec.convert(side.worker.ask("state"), State)
+def _measured(plan: Plan, device: Device, cell: Cell, bundle: Bundle, tell: Tell) -> _Measured:
+    """A bundle of a cell, with nothing started yet."""
+    found = _Measured(bundle)
+
+    def start(stack: ExitStack) -> Started:
+        folder = device.prepare(bundle)
+        worker = stack.enter_context(device.start())
+        found.before = _gated(plan, worker, tell)
+        loaded = worker.ask(Load(bundle=folder, task=cell.task, threads=cell.threads))
+        found.side.samples["load"] = [loaded.ns]
+        found.side.watch.average_before = loaded.average
+        return Started(worker, partial(iterate, worker), found.side.who.running(loaded.versions))
+
+    def iterate(worker: Worker) -> Iteration:
+        if plan.gates:
+            _gated(plan, worker, tell)
+        return worker.ask(Iterate(task=cell.task, work=cell.work))
+
+    watch = Watch(average_before=0.0)  # the device says it when it loads
+    found.side = Side(_who(bundle), start, local=False, keeps_partial=True, watch=watch)
+    return found
 
 
-class _kept:  # noqa: N801 - reads as a statement
-    """Keeps one of our errors with its side instead of raising it."""
+def _cell(plan: Plan, found: list[_Measured]) -> None:
+    """Open the bundles of a cell and interleave them: A, B, A, B. What goes wrong is kept with its side."""
+    sides = [one.side for one in found]
+    with open_sides(sides, _silent):
+        interleave(sides, repeat=plan.repeat, warmup=plan.warmup, tell=_silent)
+        for one in found:
+            if one.side.started is not None and one.side.problem is None:
+                with one.side.keeps_problem(_silent):
+                    one.series = one.side.started.worker.ask(AskSeries())
+                    one.after = one.side.started.worker.ask(AskState())
 
-    def __init__(self, side: _Side) -> None:
-        self._side = side
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
-        if isinstance(error, PamEdgeError):
-            self._side.problem = error
-            return True
-        return False
+def _silent(_: str) -> None:
+    """`measure` reports problems cell by cell."""
 
 
 def _gated(plan: Plan, worker: Worker, tell: Tell) -> State:
-    def look() -> State:
-        return msgspec.convert(worker.ask("state"), State)
-
-    return wait_for(plan.gates, look, seconds=plan.cool_down, tell=tell)
+    return wait_for(plan.gates, lambda: worker.ask(AskState()), seconds=plan.cool_down, tell=tell)
 
 
-def _fields(cell: Cell) -> dict[str, int]:
-    work = cell.work
-    names = ("tokens", "clicks", "prompt", "frames", "objects", "size")
-    return {name: getattr(work, name) for name in names}
-
-
-def _note(side: _Side, told: Mapping[str, Any], *, counts: bool) -> None:
-    """Take one turn's answer. What a warm-up turn took is not kept, but for memory, where most counts."""
-    side.sizes |= {kind: [size] for kind, size in told["memory"].items()}
-    if not counts:
-        return
-    if told["gpu"] is not None:
-        side.sizes.setdefault("gpu", []).append(told["gpu"])
-    for name, samples in told["times"].items():
-        side.times.setdefault(name, []).extend(samples)
-    side.work |= told["work"]
-    for name, figures in told["figures"].items():
-        for key, value in figures.items():
-            side.figures.setdefault(name, {}).setdefault(key, []).append(value)
-    for source, taken in told["energy"].items():
-        side.energy.setdefault(source, []).append(taken)
-    if told["ticks"] is not None:
-        total, others, stolen = told["ticks"]
-        side.watch.add((total, others, stolen))
-
-
-def _rows(scene: Scene, cell: Cell, side: _Side) -> list[Row]:
-    """Everything of one side; a side without any turn is one row with its reason."""
-    reason = "" if side.problem is None else str(side.problem)
-    load = side.watch.load()
-    if not side.times.get("total"):
-        return [_failed(scene, cell, side.bundle, reason or "no turn was taken", before=side.before)]
-    rows = []
-    for name, samples in side.times.items():
-        figures = {key: median(values) for key, values in side.figures.get(name, {}).items()}
-        row = _row(scene, cell, side, name, samples, load=load, figures=figures, error=reason)
-        rows.append(msgspec.structs.replace(row, work=side.work.get(name, 1.0)))
-    size = side.bundle.total_bytes
-    rows.append(_row(scene, cell, side, "size", [size], unit="bytes"))
-    for kind, sizes in side.sizes.items():
-        name = _MEMORY.get(kind, "gpu memory")
-        figures = {"of_bundle": median(sizes) / size}
-        row = _row(scene, cell, side, name, sizes, unit="bytes", figures=figures)
-        series = side.series if kind == "peak" else None
-        rows.append(msgspec.structs.replace(row, series=series))
+def _rows(conditions: Conditions, cell: Cell, one: _Measured) -> list[Row]:
+    """Everything of one bundle; one without any iteration is one row with its reason."""
+    side, size = one.side, one.bundle.total_bytes
+    if not side.samples.get("total"):
+        why = side.error or "no iteration was made"
+        return [_failed(conditions, cell, one.bundle, why, before=one.before)]
+    row = partial(
+        make_row, conditions, _subject(cell, one.bundle), side.who, before=one.before, after=one.after
+    )
+    rows = [
+        row(
+            measure=name,
+            samples=samples,
+            work=side.work.get(name, 1.0),
+            load=side.load,
+            figures=side.figures(name),
+            error=side.error,
+        )
+        for name, samples in side.samples.items()
+    ]
+    rows.append(row(measure="size", samples=[size], unit="bytes"))
+    for kind, sizes in side.memory.items():
+        rows.append(
+            row(
+                measure=_MEMORY.get(kind, "gpu memory"),
+                samples=sizes,
+                unit="bytes",
+                figures={"of_bundle": median(sizes) / size},
+                series=one.series if kind == "peak" else None,
+            )
+        )
     for source, taken in side.energy.items():
-        rows.append(_row(scene, cell, side, f"energy, {source}", taken, unit="uJ", load=load))
+        rows.append(row(measure=f"energy, {source}", samples=taken, unit="uJ", load=side.load))
     if not side.energy:
-        rows.append(_row(scene, cell, side, "energy", [], unit="uJ", error="this device does not tell"))
+        rows.append(row(measure="energy", unit="uJ", error="this device does not report it"))
     return rows
 
 
-def _row(
-    scene: Scene,
-    cell: Cell,
-    side: _Side,
-    measure: str,
-    samples: list[int],
-    *,
-    unit: Unit = "ns",
-    load: Load | None = None,
-    figures: Mapping[str, float] | None = None,
-    error: str = "",
+def _failed(
+    conditions: Conditions, cell: Cell, bundle: Bundle, why: str, *, before: State | None = None
 ) -> Row:
-    manifest = side.bundle.manifest
-    return Row(
-        part=cell.task,
-        measure=measure,
-        side=SIDE,
-        variant=manifest.variant.name,
-        scheme=manifest.scheme,
-        runtime=manifest.runtime,
-        versions=side.versions,
-        commit=scene.commit,
-        dirty=scene.dirty,
-        bundle=manifest.sha256,
-        machine=scene.machine,
-        threads=cell.threads,
-        settings=cell.work.settings(cell.task),
-        load=load,
-        unit=unit,
-        samples=tuple(samples),
-        stats=stats(samples) if samples else None,
-        figures=dict(figures or {}),
-        error=error,
-        before=side.before,
-        after=side.after,
+    return make_row(
+        conditions, _subject(cell, bundle), _who(bundle), measure="total", error=why, before=before
     )
 
 
-def _failed(scene: Scene, cell: Cell, bundle: Bundle, why: str, *, before: State | None = None) -> Row:
-    side = _Side(bundle, before=before)
-    return _row(scene, cell, side, "total", [], error=why)
+def _subject(cell: Cell, bundle: Bundle) -> Subject:
+    variant = bundle.manifest.variant.name
+    return Subject(cell.task, variant, cell.threads, cell.work.settings(cell.task))
+
+
+def _who(bundle: Bundle) -> Who:
+    manifest = bundle.manifest
+    return Who(SIDE, manifest.scheme, manifest.runtime, bundle=manifest.sha256)
 
 
 def _unknown(name: str) -> Machine:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from pam_edge.benchmarks.devices.gates import Gate
+from pam_edge.benchmarks.harness.rows import WorkloadId
 from pam_edge.benchmarks.speed.tasks import TASKS, Task, Work
 from pam_edge.bundle.bundle import Bundle
 from pam_edge.core.errors import UsageError
@@ -37,7 +38,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid. Several bundles of one cell are measured in turns."""
+    """One cell of the grid. Several bundles of one cell are interleaved, iteration by iteration."""
 
     task: Task
     work: Work
@@ -61,12 +62,13 @@ class Plan:
     warmup: int
     gates: tuple[Gate, ...] = ()
     cool_down: float = 300.0  # seconds to wait at a gate
+    workload: WorkloadId | None = None  # that the cells are of
 
 
 def grid(
     bundles: Sequence[Bundle], tasks: Sequence[Task], axes: Axes, *, interleave: bool
 ) -> tuple[Cell, ...]:
-    """Every combination, bundles innermost. `interleave` puts all bundles of a place into one cell."""
+    """Every combination, bundles innermost. `interleave` puts all bundles into each cell."""
     groups = [tuple(bundles)] if interleave else [(bundle,) for bundle in bundles]
     return tuple(
         Cell(task, work, threads, group)

@@ -160,8 +160,9 @@ class Answering(Steps):
             max_tokens: maximum length of an answer, in tokens.
 
         Returns:
-            A `Stream`, an iterator of `Piece` objects: `index` of the task, `task`, `text`, and `answer` in the
-            last piece of each task. `stream.region` is the region; `stream.result` is complete at the end.
+            A `Stream`, an iterator of `Piece` objects: `index` of the task, `task`, `text`, and `answer` in
+            the last piece of each task. `stream.region` is the region; `stream.result` is complete at the
+            end.
 
         Raises:
             UsageError: an argument is invalid, as in a call.

@@ -261,8 +261,7 @@ def evaluate(
         note(f"figures: {figures}\npage: {page}")
 
 
-app.command()(bench.bench)
-app.command("bench claims")(bench.claims)
+app.add_typer(bench.bench)
 app.command()(bench.compare)
 app.command()(bench.report)
 

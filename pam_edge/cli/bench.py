@@ -1,190 +1,190 @@
-"""Verbs that measure: `bench`, `bench claims`, `compare`, `report`."""
+"""Verbs that measure: `bench run`, `bench claims`, `compare`, `report`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from pam_edge.cli.bench_options import ClaimsOptions, DeviceOptions, GridOptions, RunOptions
+from pam_edge.cli.option_groups import with_options
+
+if TYPE_CHECKING:
+    from pam_edge.benchmarks.harness.rows import Row
+    from pam_edge.benchmarks.speed.plan import Plan
 
 _Option = typer.Option
 
 
-def bench(
+class _RunByDefault(TyperGroup):
+    """`run` is meant where none of the verbs is named: `pam-edge bench BUNDLE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's, `run` put first where it is missing."""
+        named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if named else ["run", *args])
+
+
+bench = typer.Typer(
+    name="bench",
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure how fast bundles are, and what they take.\n\n`bench BUNDLE ...` is `bench run BUNDLE ...`.",
+)
+
+
+class _Rows:
+    """Rows as they come. `joins`: each batch is written at once, beside the rows that the file holds."""
+
+    def __init__(self, out: Path | None, *, joins: bool) -> None:
+        """Raises for a file that cannot be written, or joined, before slow work."""
+        from pam_edge.benchmarks.harness.rows import read_rows
+        from pam_edge.cli.arguments import check_place
+
+        self.rows: list[Row] = []
+        self._joined = out if joins else None
+        if out is not None:
+            check_place(out, "--out")
+        if self._joined is not None:
+            read_rows(self._joined)
+
+    def keep(self, found: list[Row]) -> None:
+        """A batch."""
+        from pam_edge.benchmarks.harness.rows import put_rows
+
+        self.rows += found
+        if self._joined is not None:
+            put_rows(self._joined, found)
+
+
+@bench.command("run")
+@with_options
+def run(
+    context: typer.Context,
     bundles: Annotated[
         str, typer.Argument(metavar="BUNDLE[,BUNDLE]", help="Folders made by `pam-edge export`, or nano.")
     ],
-    device: Annotated[
-        str, _Option(metavar="local|ssh:USER@HOST|adb[:SERIAL]", help="Where to measure.")
-    ] = "local",
-    name: Annotated[
-        str | None, _Option(metavar="TEXT", help="What rows call the device; default: as --device.")
-    ] = None,
-    python: Annotated[str, _Option(metavar="CMD", help="The device's Python, for ssh.")] = "python3",
-    env: Annotated[
-        str, _Option(metavar="fetched|own", help="Packages there: locked ones sent from here, or its own.")
-    ] = "fetched",
-    remote: Annotated[
-        str | None, _Option(metavar="DIR", help="The folder on the device where files go.")
-    ] = None,
-    ssh_config: Annotated[Path | None, _Option(metavar="FILE", help="Another configuration of ssh.")] = None,
-    task: Annotated[
-        str, _Option(metavar="A,B", help="Of image, clicks, video, decode, operators.")
-    ] = "image",
-    clicks: Annotated[str, _Option(metavar="N,N", help="Clicks on one picture, task clicks.")] = "4",
-    prompt: Annotated[str, _Option(metavar="N,N", help="Tokens of a prompt, task decode.")] = "512",
-    frames: Annotated[str, _Option(metavar="N,N", help="Frames of a clip, tasks video, operators.")] = "16",
-    objects: Annotated[str, _Option(metavar="N,N", help="Objects followed, tasks video, operators.")] = "1",
-    size: Annotated[
-        str, _Option(metavar="N,N", help="Longest side of the picture, task image; 0: as rendered.")
-    ] = "0",
-    tokens: Annotated[str, _Option(metavar="N,N", help="Tokens of each answer.")] = "32",
-    threads: Annotated[str, _Option(metavar="N,N", help="Threads of the engine; 0 lets it choose.")] = "0",
-    runner: Annotated[Path | None, _Option(metavar="DIR", help="What runs on a phone, for adb.")] = None,
-    repeat: Annotated[int, _Option("-r", "--repeat", min=1, help="Turns that count.")] = 5,
-    warmup: Annotated[int, _Option(min=0, help="Turns before, that do not count.")] = 2,
-    interleave: Annotated[
-        bool, _Option("--interleave", help="All bundles at once, in turns: A, B, A, B.")
-    ] = False,
-    gate: Annotated[
-        list[str] | None,
-        _Option(metavar="TEXT", help="Measure only while this holds: temp<55, battery>50, charging=no."),
-    ] = None,
-    cool_down: Annotated[float, _Option(min=0, help="Seconds to wait at a gate.")] = 300.0,
-    form: Annotated[
-        str, _Option("-o", "--output", metavar="md|json|jsonl|csv", help="How rows are written.")
-    ] = "md",
-    out: Annotated[
-        Path | None,
-        _Option(metavar="FILE", help="Write here; with -o jsonl, rows join those that are there."),
-    ] = None,
+    on: DeviceOptions,
+    what: GridOptions,
+    how: RunOptions,
 ) -> None:
-    """Measure how fast bundles are, and what they take; every list with commas makes a grid."""
+    """Measure bundles on a device; every list with commas makes a grid."""
     import tempfile
 
     from pam_edge.benchmarks.devices.choose import open_device
-    from pam_edge.benchmarks.devices.gates import read_gates
     from pam_edge.benchmarks.devices.local import Choice
     from pam_edge.benchmarks.harness.output import as_text, read_form
-    from pam_edge.benchmarks.harness.rows import Row, put_rows, read_rows, write_rows
+    from pam_edge.benchmarks.harness.rows import write_rows
     from pam_edge.benchmarks.speed.bench import measure
-    from pam_edge.benchmarks.speed.plan import Axes, Plan, grid, read_bundles, read_numbers, read_task_names
-    from pam_edge.cli.arguments import check_place
     from pam_edge.cli.console import note, show
 
-    wanted = read_form(form)
-    axes = Axes(
-        clicks=read_numbers(clicks, "--clicks"),
-        prompt=read_numbers(prompt, "--prompt"),
-        frames=read_numbers(frames, "--frames"),
-        objects=read_numbers(objects, "--objects"),
-        size=read_numbers(size, "--size", least=0),
-        tokens=read_numbers(tokens, "--tokens"),
-        threads=read_numbers(threads, "--threads", least=0),
-    )
-    gates, tasks = read_gates(gate or []), read_task_names(task)
-    cells = grid(read_bundles(bundles), tasks, axes, interleave=interleave)
-    if out is not None:
-        check_place(out, "--out")
-        if wanted == "jsonl":
-            read_rows(out)  # before slow work: what is there can be joined
-    rows: list[Row] = []
-
-    def keep(found: list[Row]) -> None:
-        rows.extend(found)
-        if out is not None and wanted == "jsonl":
-            put_rows(out, found)
-
+    wanted = read_form(how.form)
+    plan = _plan(bundles, on, what, how, context)
+    kept = _Rows(how.out, joins=wanted == "jsonl")
     problems = []
     with tempfile.TemporaryDirectory(prefix="pam-edge-bench-") as logs:
-        choice = Choice(device, name, python, env, remote, ssh_config, runner)
+        choice = Choice(on.device, on.name, on.python, on.env, on.remote, on.ssh_config, on.runner)
         there = open_device(choice, logs=Path(logs), tell=note)
         try:
-            plan = Plan(cells, repeat=repeat, warmup=warmup, gates=gates, cool_down=cool_down)
-            problems = measure(plan, there, keep, note)
+            problems = measure(plan, there, kept.keep, note)
         finally:  # an interrupted run keeps what it has
-            if out is None:
-                show(as_text(rows, wanted))
+            if how.out is None:
+                show(as_text(kept.rows, wanted))
             elif wanted != "jsonl":
-                write_rows(out, as_text(rows, wanted))
-    if out is not None:
-        note(f"rows: {out}")
+                write_rows(how.out, as_text(kept.rows, wanted))
+    if how.out is not None:
+        note(f"rows: {how.out}")
     if problems:
-        more = f" ({len(problems)} of {len(cells)} places failed)" if len(problems) > 1 else ""
+        more = f" ({len(problems)} of {len(plan.cells)} cells failed)" if len(problems) > 1 else ""
         raise type(problems[0])(f"{problems[0]}{more}")
 
 
-def claims(
-    cache: Annotated[Path, _Option(metavar="DIR", help="Where models are made: about 10 GB.")] = Path(
-        "out/claims"
-    ),
-    bundle: Annotated[
-        Path | None, _Option(metavar="BUNDLE", help="PAM's; default: exported with random weights.")
-    ] = None,
-    variant: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "pam-3b",
-    scheme: Annotated[str, _Option(metavar="NAME", help="Of the export, without --bundle.")] = "int4",
-    only: Annotated[
-        str, _Option(metavar="A,B", help="Of image, video, original (PyTorch's flow).")
-    ] = "image,video,original",
-    systems: Annotated[
-        str, _Option(metavar="A,B", help="Systems to rebuild.")
-    ] = "dam-3b,ferret-7b,videorefer-7b",
-    tokens: Annotated[int, _Option(min=2, help="Of every answer.")] = 32,
-    threads: Annotated[int, _Option(min=0, help="Of every side; 0: one a core.")] = 0,
-    repeat: Annotated[int, _Option("-r", "--repeat", min=1, help="Rounds that count.")] = 3,
-    warmup: Annotated[int, _Option(min=0, help="Rounds before, that do not count.")] = 1,
-    busy: Annotated[bool, _Option("--busy", help="Measure on a busy machine too; rows say so.")] = False,
-    clean: Annotated[bool, _Option("--clean", help="Remove each rebuilt system once measured.")] = False,
-    out: Annotated[Path | None, _Option(metavar="FILE", help="JSON lines that the rows join.")] = None,
-    table: Annotated[bool, _Option("--table", help="Measure nothing, print the verdicts of --out.")] = False,
-) -> None:
+def _plan(
+    bundles: str, on: DeviceOptions, what: GridOptions, how: RunOptions, context: typer.Context
+) -> Plan:
+    """What is measured: of a workload, or of lists. Raises UsageError for what makes no sense."""
+    from pam_edge.benchmarks.devices.gates import read_gates
+    from pam_edge.benchmarks.speed.plan import Axes, Plan, grid, read_bundles, read_numbers, read_task_names
+    from pam_edge.benchmarks.speed.workload import read_workload
+    from pam_edge.core.errors import UsageError
+
+    threads, gates = read_numbers(how.threads, "--threads", least=0), read_gates(on.gate or [])
+    if what.workload is None:
+        axes = Axes(
+            clicks=read_numbers(what.clicks, "--clicks"),
+            prompt=read_numbers(what.prompt, "--prompt"),
+            frames=read_numbers(what.frames, "--frames"),
+            objects=read_numbers(what.objects, "--objects"),
+            size=read_numbers(what.size, "--size", least=0),
+            tokens=read_numbers(what.tokens, "--tokens"),
+            threads=threads,
+        )
+        tasks = read_task_names(what.task)
+        cells = grid(read_bundles(bundles), tasks, axes, interleave=how.interleave)
+        return Plan(cells, repeat=what.repeat, warmup=what.warmup, gates=gates, cool_down=on.cool_down)
+    sources = {name: context.get_parameter_source(name) for name in vars(what) if name != "workload"}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise UsageError(f"--workload says what is measured: leave --{given[0]} out")
+    workload, known = read_workload(what.workload)
+    opened = read_bundles(bundles)
+    return Plan(
+        tuple(
+            cell
+            for part in workload.parts
+            for cell in grid(opened, (part.task,), part.axes(threads), interleave=how.interleave)
+        ),
+        repeat=workload.repeat,
+        warmup=workload.warmup,
+        gates=gates,
+        cool_down=on.cool_down,
+        workload=known,
+    )
+
+
+@bench.command("claims")
+@with_options
+def claims(given: ClaimsOptions) -> None:
     """Check the paper's claims here: PAM beside PyTorch and other systems, rebuilt with random weights."""
-    from pam_edge.benchmarks.harness.rows import Row, put_rows, read_file, read_rows
+    from pam_edge.benchmarks.harness.rows import read_file
     from pam_edge.benchmarks.paper_claims import verdict
     from pam_edge.benchmarks.paper_claims.check import Ask, check, read_parts
     from pam_edge.benchmarks.paper_claims.systems import system_named
     from pam_edge.bundle.config import variant_named
-    from pam_edge.cli.arguments import check_place
     from pam_edge.cli.console import note, show
     from pam_edge.core.errors import UsageError
     from pam_edge.core.system_info import cores
     from pam_edge.quantize.schemes import scheme_named
 
-    if table:
-        if out is None:
+    if given.table:
+        if given.out is None:
             raise UsageError("--table reads the rows of --out FILE; give one")
-        show(verdict.to_text(read_file(out)))
+        show(verdict.to_text(read_file(given.out)))
         return
-    variant_named(variant)
-    scheme_named(scheme)
+    variant_named(given.variant)
+    scheme_named(given.scheme)
     ask = Ask(
-        cache=cache,
-        bundle=bundle,
-        variant=variant,
-        scheme=scheme,
-        parts=read_parts(only),
-        systems=tuple(dict.fromkeys(system_named(key.strip()) for key in systems.split(","))),
-        threads=threads or cores(),
-        tokens=tokens,
-        rounds=repeat,
-        warmup=warmup,
-        busy=busy,
-        clean=clean,
+        cache=given.cache,
+        bundle=given.bundle,
+        variant=given.variant,
+        scheme=given.scheme,
+        parts=read_parts(given.only),
+        systems=tuple(dict.fromkeys(system_named(key.strip()) for key in given.systems.split(","))),
+        threads=given.threads or cores(),
+        tokens=given.tokens,
+        rounds=given.repeat,
+        warmup=given.warmup,
+        busy=given.busy,
+        clean=given.clean,
     )
-    if out is not None:
-        check_place(out, "--out")
-        read_rows(out)  # before slow work: what is there can be joined
-    rows: list[Row] = []
-
-    def keep(found: list[Row]) -> None:
-        rows.extend(found)
-        if out is not None:
-            put_rows(out, found)
-
+    kept = _Rows(given.out, joins=True)
     try:
-        check(ask, keep, note)
+        check(ask, kept.keep, note)
     finally:  # an interrupted run keeps what it has
-        show(verdict.to_text(rows))
+        show(verdict.to_text(kept.rows))
 
 
 def compare(

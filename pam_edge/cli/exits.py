@@ -30,11 +30,6 @@ class Verbs(TyperGroup):
         with to_stdout():
             return super().make_context(*args, **named)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer's, but a verb may have two words: `bench claims`."""
-        both = " ".join(args[:2])
-        return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
-
     def invoke(self, *args: Any, **named: Any) -> Any:
         """As typer's; the verb's `--help` prints here."""
         with to_stdout():
