@@ -16,7 +16,7 @@ EXTRAS = export,android,apple,hub,video,bench,eval,report,dev
 NO_SKIP ?= 1
 
 .NOTPARALLEL:
-.PHONY: demo test lint format docs site report parity test-cpus test-rtx test-newest wheel lock system clean
+.PHONY: demo test test-fast lint format docs site report parity test-cpus test-rtx test-newest wheel lock system clean
 
 # The first answer is the packaged bundle's: it needs the runtime alone, and comes before torch does.
 demo: $(VENV)/.first out/demo/nano/bundle.json
@@ -32,6 +32,10 @@ out/demo/nano/bundle.json: $(filter-out %/cpu,$(wildcard pam_edge/nano/*)) | $(V
 
 test: system lint
 	PAM_EDGE_NO_SKIP=$(NO_SKIP) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Without what exports, trains or starts many processes.
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # Programs that tests need and pip cannot install; installs them on Debian and Ubuntu, as root.
 system:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import pytest
 from no_skips import pytest_make_collect_report, pytest_runtest_makereport
+from slow_files import pytest_collection_modifyitems
 
 if TYPE_CHECKING:
     from exported import Exported
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
     from pam_edge.export.checkpoint.checkpoint import Checkpoint
 
-__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]  # hooks
+__all__ = [  # hooks
+    "pytest_collection_modifyitems",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+]
 
 
 @pytest.fixture(scope="session")
