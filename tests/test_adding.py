@@ -202,4 +202,4 @@ def test_a_device_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_help_spells_every_kind_of_device() -> None:
     spelled = "|".join(kind.spelling for kind in KINDS)
-    assert spelled in command.pam_edge("bench", "--help").out
+    assert spelled in command.pam_edge("bench", "run", "--help").out
