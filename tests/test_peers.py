@@ -1,4 +1,4 @@
-"""The command that measures beside others: its machinery on small objects; no peer is installed here."""
+"""The command that measures beside others: its machinery on small models; no peer is installed here."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_every_pin_names_one_release() -> None:
 
 
 def layered(folder: Path, scales: list[float]) -> None:
-    """x times the scales of three layers, then a head; named as the model builder names objects."""
+    """x times the scales of three layers, then a head; named as the model builder names them."""
     names = [f"model.layers.{i}.weight" for i in range(3)]
     nodes, x = [helper.make_node("Mul", ["x", "head"], ["/model/embed/output"], name="/model/embed/Mul")], ""
     x = "/model/embed/output"

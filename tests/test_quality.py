@@ -109,7 +109,7 @@ def test_mistakes_cost_what_they_should(tmp_path: Path, source: Source) -> None:
         assert kind.category["zh"].value == 1
 
 
-def test_one_look_a_picture_one_batch_a_object(tmp_path: Path, source: Source) -> None:
+def test_one_look_a_picture_one_batch_an_object(tmp_path: Path, source: Source) -> None:
     oracle = Oracle(tmp_path / "bundle", source)
     done: list[tuple[int, int]] = []
     report = evaluate(oracle, source, langs=BOTH, progress=lambda *at: done.append(at))

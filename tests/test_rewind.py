@@ -75,7 +75,7 @@ def test_what_cannot_be_gone_back_in_is_refused(tmp_path: Path) -> None:
         list(source)
 
 
-def test_a_object_is_followed_back_to_where_it_came_from(tmp_path: Path) -> None:
+def test_an_object_is_followed_back_to_where_it_came_from(tmp_path: Path) -> None:
     pam, _ = video_pam(tmp_path)
     pictures = [scene(*([] if n in (4, 5) else [(12 + 3 * n, 20)])) for n in range(11)]
     prompts = {10: {1: Prompt(points=((42, 20, 1),))}, 7: {2: Prompt(box=(29, 16, 37, 24))}}

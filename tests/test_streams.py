@@ -62,7 +62,7 @@ def test_events_are_followed_from_the_first_box_alone(tmp_path: Path) -> None:
     assert read_streams(again, tmp_path, ("en",)) == results
 
 
-def test_a_object_out_of_sight_is_counted_and_noobject_is_said(tmp_path: Path) -> None:
+def test_an_object_out_of_sight_is_counted_and_nothing_is_said(tmp_path: Path) -> None:
     pam, _ = video_pam(tmp_path / "bundle")
     records = read_streams(write(tmp_path, hidden=range(8, 14), chinese=True), tmp_path, ("zh",))
     results, (row,) = evaluate_streams(pam, records, tmp_path)

@@ -26,7 +26,7 @@ from pam_edge.pipeline.results import Answer, Region
 from pam_edge.render.overlay import Shown, draw, shown
 
 SEED = 339  # of a held-out scene: its combinations of kind, colour and pattern never came in training
-THINGS = 3
+OBJECTS = 3
 TASKS = ("recognize", "explain", "brief", "detailed")
 MAX_TOKENS = 64
 
@@ -82,7 +82,7 @@ def show(folder: Path, out: Path) -> None:
     pam = pam_edge.load(bundle)
     seen = pam.look(picture)
     found: list[Shown] = []
-    biggest = sorted(scene.objects, key=lambda obj: -int(obj.mask.sum()))[:THINGS]
+    biggest = sorted(scene.objects, key=lambda obj: -int(obj.mask.sum()))[:OBJECTS]
     for number, obj in enumerate(biggest, start=1):
         x, y = synthetic.centre_click(obj.mask)
         region = pam.segment(seen, Prompt(points=((x, y, 1),)))

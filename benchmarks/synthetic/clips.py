@@ -1,4 +1,4 @@
-"""Clips: one object that objects happen to, among others that lie still. `clip(seed)` is a pure function.
+"""Clips: one object that events happen to, among others that lie still. `clip(seed)` is a pure function.
 
 A clip is a row of segments, one event each. Every segment begins with the target in full sight, so that a
 stream can be cut there. What is said of events is in `clip_words.py`.

@@ -36,9 +36,10 @@ EVERY = 32  # frames of a segment, as in the original's example
 
 @dataclass(frozen=True)
 class Plan:
-    """What to tell of a video. `every` is a segment's number of frames, None to cut where something changes.
-    `length` is the video's number of frames, where it is known. `backwards`: frames come from the latest one
-    with a prompt back to the first; nothing can be told of them, since objects would happen the wrong way.
+    """How to caption a video. `every` is the number of frames of a segment, None to cut where something
+    changes. `length` is the video's number of frames, where it is known. `backwards`: frames come in reverse
+    order, from the latest one with a prompt to the first; they get no captions, since events would be seen in
+    reverse.
     """
 
     captions: Captions = "none"

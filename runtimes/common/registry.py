@@ -94,9 +94,8 @@ class Opener(Protocol):
 
 def engine_named(runtime: str) -> EngineRecord:
     """The record of that name. Raises EnvironmentProblem where this version knows none."""
-    for record in ENGINES:
-        if record.name == runtime:
-            return record
+    if (record := _find(runtime)) is not None:
+        return record
     raise EnvironmentProblem(f"runtime {runtime!r} is unknown to this version of pam-edge; update it")
 
 
@@ -128,7 +127,8 @@ def engine_version(runtime: str) -> str | None:
     """The version of the package that an engine comes in, which is not imported; None where it is absent, or
     the engine unknown.
     """
-    for package in (package for record in ENGINES if record.name == runtime for package in record.packages):
+    record = _find(runtime)
+    for package in () if record is None else record.packages:
         try:
             return version(package)
         except PackageNotFoundError:
@@ -138,7 +138,12 @@ def engine_version(runtime: str) -> str | None:
 
 def computes_on_cpu(runtime: str) -> bool:
     """Whether an engine's numbers depend on the kind of CPU."""
-    return any(record.on_cpu for record in ENGINES if record.name == runtime)
+    record = _find(runtime)
+    return record is not None and record.on_cpu
+
+
+def _find(runtime: str) -> EngineRecord | None:
+    return next((record for record in ENGINES if record.name == runtime), None)
 
 
 def _opener(runtime: str) -> Opener:

@@ -162,7 +162,7 @@ class Stream:
         _check(library().cuMemcpy2DAsync_v2(ctypes.byref(what), self._stream), "copy on the GPU")
 
     def record(self, work: Callable[[], None]) -> Graph:
-        """What `work` puts on this stream, to be launched again as one object; it is not run now."""
+        """What `work` puts on this stream, as one graph to be launched again; it is not run now."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         _check(library().cuStreamBeginCapture_v2(self._stream, _RELAXED), "cuStreamBeginCapture")
         try:

@@ -33,7 +33,7 @@ from tools.nano.data import COLOUR_AT, KIND_AT, PATTERN_AT, SIDE, squeezed
 from tools.nano.features import load_tower
 
 MOST = 64  # frames of a clip
-THINGS = 8  # numbers a pixel can have: the ground, up to four still objects, the target, what covers it
+OWNERS = 8  # numbers a pixel can have: the ground, up to four still objects, the target, what covers it
 CHUNK = 8  # frames encoded at once
 NEVER = 1 << 30  # no clip has this seed
 # How many frames and objects there are, which is the target (from 1), and the target's three class numbers.
@@ -45,7 +45,7 @@ class Films(NamedTuple):
 
     images: NDArray[np.uint8]  # [N, MOST, S, S, 3]
     owner: NDArray[np.uint8]  # [N, MOST, S, S]
-    area: NDArray[np.int32]  # [N, MOST, THINGS] pixels of each number
+    area: NDArray[np.int32]  # [N, MOST, OWNERS] pixels of each number
     film: NDArray[Any]  # [N] FILM
 
 
@@ -115,7 +115,7 @@ def _draw(given: argparse.Namespace, worker: int) -> None:
             filmed = clip(seed, "train")
             for k, (frame, shown) in enumerate(zip(filmed.frames, filmed.owners, strict=True)):
                 images[seed, k], owner[seed, k] = squeezed(frame), small(shown)
-                area[seed, k] = np.bincount(owner[seed, k].reshape(-1), minlength=THINGS)
+                area[seed, k] = np.bincount(owner[seed, k].reshape(-1), minlength=OWNERS)
             texts.write(json.dumps({"seed": seed} | captions(filmed)._asdict(), ensure_ascii=False) + "\n")
             texts.flush()
             who, target = filmed.target, len(filmed.objects) - 1
@@ -167,7 +167,7 @@ def draw_all(given: argparse.Namespace) -> None:
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "images": ((*frames, SIDE, SIDE, 3), np.uint8),
         "owner": ((*frames, SIDE, SIDE), np.uint8),
-        "area": ((*frames, THINGS), np.int32),
+        "area": ((*frames, OWNERS), np.int32),
         "film": ((given.count,), FILM),
     }
     allocate(given.out, shapes)
